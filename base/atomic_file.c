@@ -1,0 +1,124 @@
+#include "base/atomic_file.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail(AtomicFile *file, const char *doing, Err *err)
+{
+    err_set(err, "%s: cannot %s: %s%s", file->path, doing, strerror(errno),
+            errno == ENOSPC || errno == EDQUOT ? " (make room and run again; the file that was "
+                                                 "there before is untouched)"
+                                               : "");
+    atomic_file_abort(file);
+    return -1;
+}
+
+int atomic_file_open(AtomicFile *file, const char *path, Err *err)
+{
+    *file =
+        (AtomicFile){.fd = -1, .path = mem_string(path), .temporary = mem_format("%s.tmp", path)};
+    file->fd = open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file->fd < 0) {
+        err_set(err, "%s: cannot create: %s", file->temporary, strerror(errno));
+        atomic_file_abort(file);
+        return -1;
+    }
+    return 0;
+}
+
+int atomic_file_write(AtomicFile *file, const void *data, size_t bytes, Err *err)
+{
+    const char *next = data;
+    size_t left = bytes;
+    while (left > 0) {
+        ssize_t written = write(file->fd, next, left);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0) {
+            return fail(file, "write", err);
+        }
+        next += written;
+        left -= (size_t)written;
+    }
+    file->bytes += (int64_t)bytes;
+    return 0;
+}
+
+/* A rename is durable only once its folder is. Some mounted drives refuse to fsync a folder; the
+ * file itself is safe there, so only a real input/output error counts. */
+static int sync_folder_of(const char *path)
+{
+    char *folder = mem_string(path);
+    char *slash = strrchr(folder, '/');
+    if (slash == folder) {
+        slash[1] = '\0';
+    } else if (slash) {
+        *slash = '\0';
+    }
+    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(folder);
+    if (fd < 0) {
+        return -1;
+    }
+    int rc = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS ? -1 : 0;
+    close(fd);
+    return rc;
+}
+
+int atomic_file_commit_keeping(AtomicFile *file, const char *backup, Err *err)
+{
+    if (fsync(file->fd) != 0) {
+        return fail(file, "write it through to the disk", err);
+    }
+    int fd = file->fd;
+    file->fd = -1;
+    if (close(fd) != 0) {
+        return fail(file, "close", err);
+    }
+    if (backup && rename(file->path, backup) != 0 && errno != ENOENT) {
+        return fail(file, "keep the old file", err);
+    }
+    if (rename(file->temporary, file->path) != 0) {
+        return fail(file, "put the new file in place", err);
+    }
+    if (sync_folder_of(file->path) != 0) {
+        return fail(file, "write its folder through to the disk", err);
+    }
+    atomic_file_abort(file);
+    return 0;
+}
+
+int atomic_file_commit(AtomicFile *file, Err *err)
+{
+    return atomic_file_commit_keeping(file, NULL, err);
+}
+
+void atomic_file_abort(AtomicFile *file)
+{
+    if (file->fd >= 0) {
+        close(file->fd);
+    }
+    if (file->temporary) {
+        unlink(file->temporary); /* after a commit there is nothing under this name any more */
+    }
+    free(file->temporary);
+    free(file->path);
+    *file = (AtomicFile){.fd = -1};
+}
+
+int atomic_file_replace(const char *path, const void *data, size_t bytes, Err *err)
+{
+    AtomicFile file;
+    if (atomic_file_open(&file, path, err) != 0 ||
+        atomic_file_write(&file, data, bytes, err) != 0) {
+        return -1;
+    }
+    return atomic_file_commit(&file, err);
+}

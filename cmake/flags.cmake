@@ -1,0 +1,44 @@
+# Compiler flags that every room shares, and rodeo_library(): one static library a room.
+include(CheckCCompilerFlag)
+
+add_library(rodeo_flags INTERFACE)
+target_include_directories(rodeo_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(rodeo_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64
+                                                 RODEO_VERSION="${PROJECT_VERSION}")
+target_compile_options(rodeo_flags INTERFACE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes
+                                             -Wmissing-prototypes -Wvla -fno-math-errno)
+# Messages are cut to their buffers on purpose.
+check_c_compiler_flag(-Wformat-truncation RODEO_HAS_FORMAT_TRUNCATION)
+if(RODEO_HAS_FORMAT_TRUNCATION)
+  target_compile_options(rodeo_flags INTERFACE -Wno-format-truncation)
+endif()
+target_link_libraries(rodeo_flags INTERFACE Threads::Threads m)
+
+if(RODEO_NATIVE)
+  check_c_compiler_flag(-march=native RODEO_HAS_MARCH_NATIVE)
+  if(RODEO_HAS_MARCH_NATIVE)
+    target_compile_options(rodeo_flags INTERFACE -march=native)
+  endif()
+endif()
+# Contraction into fused multiply-adds would make results depend on the compiler's choices.
+target_compile_options(rodeo_flags INTERFACE -ffp-contract=off)
+
+if(RODEO_SANITIZE)
+  target_compile_options(rodeo_flags INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer
+                                               -fno-sanitize-recover=all)
+  target_link_options(rodeo_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# rodeo_library(NAME SOURCES ... LINKS ...)
+function(rodeo_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC rodeo_flags ${ARG_LINKS})
+endfunction()
+
+# rodeo_program(NAME SOURCES ... LINKS ...): an executable at the top of the build folder
+function(rodeo_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE rodeo_flags ${ARG_LINKS})
+endfunction()

@@ -1,0 +1,69 @@
+/* Lists of RGB-D pairs: which pictures a data set has, from its split files.
+ *
+ * Known data sets, by the names that --source and --target take, and what they read below the data
+ * root (`???` and `***` stand for the modality's spelling):
+ *   synROD  synROD/<list>   list synARID_50k-split_sync_{train1,test1}.txt, smallset
+ * smallsynROD_{train, test}.txt; *** is rgb / depth ROD     ROD/<list>      list
+ * wrgbd_40k-split_sync.txt, smallset smallROD.txt; *** is crop / depthcrop; the first component of
+ * a path is taken in all three published forms: a component with ??? (rgb / surfnorm) is kept if
+ * its folder exists, else replaced by
+ *           ???-washington; a path without one gets ???-washington/ in front
+ *   synHB   HB_Syn_crops_square/<list>   list HB_Syn_crops_25k-split_sync_{train1,test1}.txt; rgb /
+ * depth valHB   HB_val_crops_square/<list>   list HB_val_crops_25k-split_sync.txt; rgb / depth ROD
+ * and valHB have one list for training and test. */
+#ifndef RODEO_DATA_PAIRS_H
+#define RODEO_DATA_PAIRS_H
+
+#include "base/err.h"
+#include "base/pool.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { RGB = 0, DEPTH = 1, MODALITIES = 2 };
+
+typedef enum { SPLIT_TRAIN, SPLIT_TEST } Split;
+
+typedef struct {
+    char *path[MODALITIES]; /* of the RGB and the depth picture, relative to PairList.folder */
+    int32_t label;
+} Pair;
+
+typedef struct {
+    char *name;    /* for messages and file names: "synROD-train" */
+    char *file;    /* path of the list */
+    char *folder;  /* what the pictures' paths are relative to */
+    int64_t count; /* pairs, >= 1 */
+    Pair *pairs;
+    int classes; /* highest label + 1 */
+} PairList;
+
+/* The names of the known data sets, NULL behind the last. */
+extern const char *const pairs_dataset_names[];
+
+/* Reads a list. Lines whose path does not end in .jpg .jpeg .png .ppm .bmp (all lower or all upper
+ * case) are skipped, blanks around a line are stripped. Errors, each with the file and the line: a
+ * folder or list that is not there, a line without a whole-number label >= 0, a list without a
+ * single usable line. Where several folders are missing the message says what a data root looks
+ * like. */
+int pairs_read(PairList *list, const char *data_root, const char *dataset, Split split,
+               bool smallset, Err *err);
+void pairs_free(PairList *list);
+
+/* The class names in label order, taken from the paths' class folders: classes strings, each ""
+ * where no pair has that label. Free each and the array. */
+char **pairs_class_names(const PairList *list);
+
+/* Size and modification time of every picture, and a digest over list and pictures that changes
+ * whenever one of them does. */
+typedef struct {
+    int64_t pictures; /* pairs * MODALITIES */
+    int64_t bytes;    /* of all files together */
+    uint64_t digest;  /* XXH3 over paths, labels, sizes and modification times */
+} PairStats;
+
+/* Looks at every picture file, in parallel. Missing ones are an error that names the first five and
+ * says how many there are in all. */
+int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err);
+
+#endif

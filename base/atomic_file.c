@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,9 +68,10 @@ static int sync_folder_of(const char *path)
     if (fd < 0) {
         return -1;
     }
-    int rc = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS ? -1 : 0;
-    close(fd);
-    return rc;
+    int error = fsync(fd) == 0 ? 0 : errno;
+    close(fd); /* nothing was written through it */
+    errno = error;
+    return error == 0 || error == EINVAL || error == ENOTSUP || error == EROFS ? 0 : -1;
 }
 
 int atomic_file_commit_keeping(AtomicFile *file, const char *backup, Err *err)
@@ -82,11 +84,18 @@ int atomic_file_commit_keeping(AtomicFile *file, const char *backup, Err *err)
     if (close(fd) != 0) {
         return fail(file, "close", err);
     }
-    if (backup && rename(file->path, backup) != 0 && errno != ENOENT) {
+    bool kept = backup && rename(file->path, backup) == 0;
+    if (backup && !kept && errno != ENOENT) {
         return fail(file, "keep the old file", err);
     }
     if (rename(file->temporary, file->path) != 0) {
-        return fail(file, "put the new file in place", err);
+        int error = errno;
+        bool moved_away = kept && rename(backup, file->path) != 0;
+        errno = error;
+        return fail(file,
+                    moved_away ? "put the new file in place (the old one now has the backup's name)"
+                               : "put the new file in place",
+                    err);
     }
     if (sync_folder_of(file->path) != 0) {
         return fail(file, "write its folder through to the disk", err);

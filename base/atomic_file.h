@@ -8,7 +8,8 @@
  *
  * What is written goes to "PATH.tmp" beside the final place. Commit flushes, fsyncs, renames it
  * over PATH and fsyncs the folder. On any failure the temporary file is removed and PATH is
- * untouched. */
+ * untouched; only where the folder itself cannot be made durable, PATH may be the new file already.
+ */
 #ifndef RODEO_BASE_ATOMIC_FILE_H
 #define RODEO_BASE_ATOMIC_FILE_H
 

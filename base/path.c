@@ -40,8 +40,9 @@ int path_make_folders(const char *path, Err *err)
         if (slash) {
             *slash = '\0';
         }
-        if (mkdir(partial, 0777) != 0 && !path_is_folder(partial)) {
-            rc = err_set(err, "%s: cannot create this folder: %s", partial, strerror(errno));
+        int error = mkdir(partial, 0777) == 0 ? 0 : errno;
+        if (error != 0 && !path_is_folder(partial)) {
+            rc = err_set(err, "%s: cannot create this folder: %s", partial, strerror(error));
         }
         if (slash) {
             *slash = '/';

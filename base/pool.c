@@ -18,6 +18,7 @@ struct Pool {
     pthread_cond_t ended;   /* the last worker has left the loop */
     uint64_t loop;          /* number of the current loop */
     int active;             /* workers still inside it */
+    bool running;           /* inside pool_run */
     bool closing;
     PoolTask *task;
     void *context;
@@ -92,6 +93,10 @@ int pool_threads(const Pool *pool)
 void pool_run(Pool *pool, int64_t count, PoolTask *task, void *context)
 {
     pthread_mutex_lock(&pool->lock);
+    if (pool->running) {
+        fatal("a loop was started in a pool that is running one already");
+    }
+    pool->running = true;
     pool->task = task;
     pool->context = context;
     pool->count = count;
@@ -105,6 +110,7 @@ void pool_run(Pool *pool, int64_t count, PoolTask *task, void *context)
     while (pool->active > 0) {
         pthread_cond_wait(&pool->ended, &pool->lock);
     }
+    pool->running = false;
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -16,7 +16,8 @@ Pool *pool_open(int threads);
 int pool_threads(const Pool *pool);
 
 /* Calls task(context, i) for every i in [0, count) and returns when all have ended. The caller
- * works too. One loop at a time in a pool. */
+ * works too. One loop at a time in a pool: a second one, also from within a task, ends the program.
+ */
 void pool_run(Pool *pool, int64_t count, PoolTask *task, void *context);
 
 void pool_close(Pool *pool);

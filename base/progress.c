@@ -5,6 +5,8 @@
 #include "base/text.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +19,7 @@ struct Progress {
     const char *label;
     const char *unit;
     int64_t total;
-    int64_t done;
+    atomic_int_fast64_t done; /* written under the lock, read by progress_rate without it */
     double start;
     double shown; /* when it was last drawn or printed */
     bool printed; /* a plain line has been printed */
@@ -41,9 +43,10 @@ Progress *progress_open(Log *log, const char *label, const char *unit, int64_t t
 static char *describe(const Progress *progress, double now, bool with_bar)
 {
     double elapsed = now - progress->start;
-    double share = (double)progress->done / (double)progress->total;
-    double rate = elapsed > 0 ? (double)progress->done / elapsed : 0;
-    double left = rate > 0 ? (double)(progress->total - progress->done) / rate : -1;
+    int64_t done = atomic_load(&progress->done);
+    double share = (double)done / (double)progress->total;
+    double rate = elapsed > 0 ? (double)done / elapsed : 0;
+    double left = rate > 0 ? (double)(progress->total - done) / rate : -1;
     char elapsed_text[TEXT_DURATION_SIZE];
     char left_text[TEXT_DURATION_SIZE];
     text_duration(elapsed, elapsed_text);
@@ -59,9 +62,9 @@ static char *describe(const Progress *progress, double now, bool with_bar)
         bar[BAR_COLUMNS + 2] = '\0';
     }
     return mem_format("%s%3.0f%%%s %lld/%lld [%s<%s, %.*f %s/s%s%s]", progress->label, 100 * share,
-                      bar, (long long)progress->done, (long long)progress->total, elapsed_text,
-                      left_text, rate < 10 ? 2 : 0, rate, progress->unit,
-                      progress->extra[0] ? ", " : "", progress->extra);
+                      bar, (long long)done, (long long)progress->total, elapsed_text, left_text,
+                      rate < 10 ? 2 : 0, rate, progress->unit, progress->extra[0] ? ", " : "",
+                      progress->extra);
 }
 
 static void show(Progress *progress, double now)
@@ -81,10 +84,10 @@ static void show(Progress *progress, double now)
 void progress_advance(Progress *progress, int64_t more, const char *extra)
 {
     pthread_mutex_lock(&progress->lock);
-    progress->done += more;
+    atomic_fetch_add(&progress->done, more);
     if (progress->log) {
         if (extra) {
-            strncpy(progress->extra, extra, sizeof progress->extra - 1);
+            snprintf(progress->extra, sizeof progress->extra, "%s", extra);
         }
         double now = clock_seconds();
         double pause = log_has_terminal(progress->log) ? REDRAW_SECONDS : LINE_SECONDS;
@@ -98,7 +101,7 @@ void progress_advance(Progress *progress, int64_t more, const char *extra)
 double progress_rate(const Progress *progress)
 {
     double elapsed = clock_seconds() - progress->start;
-    return elapsed > 0 ? (double)progress->done / elapsed : 0;
+    return elapsed > 0 ? (double)atomic_load(&progress->done) / elapsed : 0;
 }
 
 void progress_close(Progress *progress)

@@ -5,30 +5,58 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Adds one unit in the last digit of "d.ddde-xx". All nines stay as they are: that sum has fewer
+ * digits and was tried before. */
+static void next_decimal(char *scientific)
+{
+    for (char *c = strchr(scientific, 'e') - 1; c >= scientific; c--) {
+        if (*c == '.') {
+            continue;
+        }
+        if (*c != '9') {
+            (*c)++;
+            return;
+        }
+        *c = '0';
+    }
+    scientific[0] = '9';
+}
+
+/* Writes value with precision + 1 significant digits so that it reads back as the same double.
+ * Returns false if no such decimal does. Beside the nearest decimal the next one above counts:
+ * below a power of two doubles lie closer than above, so it may read back where the nearest does
+ * not. */
+static bool decimal_round_trips(double value, int precision, char text[static TEXT_DOUBLE_SIZE])
+{
+    snprintf(text, TEXT_DOUBLE_SIZE, "%.*e", precision, value);
+    if (strtod(text, NULL) == value) {
+        return true;
+    }
+    next_decimal(text);
+    return strtod(text, NULL) == value;
+}
+
 /* The fewest significant digits that round-trip, as the digit string and the decimal exponent of
  * its first digit. */
 static void shortest_digits(double value, char digits[static 20], int *exponent)
 {
-    for (int precision = 0; precision <= 16; precision++) {
-        char scientific[TEXT_DOUBLE_SIZE];
-        snprintf(scientific, sizeof scientific, "%.*e", precision, value);
-        if (strtod(scientific, NULL) != value && precision < 16) {
-            continue;
-        }
-        char *mark = strchr(scientific, 'e');
-        *exponent = (int)strtol(mark + 1, NULL, 10);
-        size_t count = 0;
-        for (const char *c = scientific; c < mark; c++) {
-            if (*c != '.') {
-                digits[count++] = *c;
-            }
-        }
-        while (count > 1 && digits[count - 1] == '0') {
-            count--;
-        }
-        digits[count] = '\0';
-        return;
+    char scientific[TEXT_DOUBLE_SIZE];
+    int precision = 0;
+    while (!decimal_round_trips(value, precision, scientific) && precision < 16) {
+        precision++; /* 17 digits always do */
     }
+    char *mark = strchr(scientific, 'e');
+    *exponent = (int)strtol(mark + 1, NULL, 10);
+    size_t count = 0;
+    for (const char *c = scientific; c < mark; c++) {
+        if (*c != '.') {
+            digits[count++] = *c;
+        }
+    }
+    while (count > 1 && digits[count - 1] == '0') {
+        count--;
+    }
+    digits[count] = '\0';
 }
 
 char *text_double(double value, char text[static TEXT_DOUBLE_SIZE])

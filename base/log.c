@@ -84,6 +84,7 @@ static void tee(Log *log, const char *prefix, const char *text)
         log->file_failed = true;
         fprintf(log->notes, "warning: %s: cannot write the log: %s; going on without it\n",
                 log->path, strerror(errno));
+        fflush(log->notes);
     }
 }
 

@@ -1,3 +1,6 @@
 rodeo_test(test_rng SOURCES test_rng.c LINKS rodeo_base)
 rodeo_test(test_text SOURCES test_text.c LINKS rodeo_base)
 rodeo_test(test_pool SOURCES test_pool.c LINKS rodeo_base)
+rodeo_test(test_log SOURCES test_log.c LINKS rodeo_base)
+rodeo_test(test_files SOURCES test_files.c LINKS rodeo_base)
+target_link_options(test_files PRIVATE -Wl,--wrap=open64,--wrap=write,--wrap=fsync,--wrap=close,--wrap=rename)

@@ -9,6 +9,7 @@
 
 typedef struct {
     const char *kind;
+    size_t activation_bytes; /* of the compute type */
     void (*close)(Backend *be);
     const char *(*description)(const Backend *be);
 

@@ -36,6 +36,9 @@ const char *device_description(const Backend *be);
 /* Whether this machine shows an NVIDIA GPU, whatever this build can use. */
 int device_gpu_is_present(void);
 
+/* Bytes of one element of an activation: of the backend's compute type. */
+size_t device_activation_bytes(const Backend *be);
+
 /* bytes of device memory, aligned to 256 bytes, not initialised. Ends the program if there is not
  * enough. Not to be called inside a training step. */
 void *device_alloc(Backend *be, size_t bytes);

@@ -1,0 +1,30 @@
+/* The network's tensors in weight files: what a checkpoint holds, and pretrained trunks. */
+#ifndef RODEO_MODEL_WEIGHTS_H
+#define RODEO_MODEL_WEIGHTS_H
+
+#include "model/net.h"
+#include "model/safetensors.h"
+
+/* All of a network's state in host memory, ready to be written: weights, running statistics and
+ * batch counters under their names, and momentum under "momentum." + name; shapes and element order
+ * as PyTorch has them. */
+typedef struct {
+    SafeTensor *tensor;
+    int count;
+    char **names; /* owned */
+    void **data;  /* owned */
+} WeightList;
+
+WeightList weights_collect(const Net *net);
+void weights_free(WeightList *list);
+
+/* Sets all of a network's state from a file that holds exactly it. What is missing, superfluous or
+ * of another shape is an error that names the first few tensors; the network is then unchanged.
+ * momentum false: momentum in the file is not needed and not read. */
+int weights_restore(Net *net, const SafeFile *file, bool momentum, Err *err);
+
+/* Starts both trunks from the weights of one torchvision ResNet ("conv1.weight", ...; "fc.*" is
+ * left out). Every trunk tensor must be there. */
+int weights_load_pretrained(Net *net, const char *path, Err *err);
+
+#endif

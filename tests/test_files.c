@@ -53,8 +53,7 @@ static int fault_strikes(void)
     return 1;
 }
 
-/* The linker's --wrap option reserves these two prefixes. NOLINTBEGIN(bugprone-reserved-identifier)
- */
+/* The linker's --wrap option calls __wrap_X in place of X; __real_X is X itself. */
 int __real_open64(const char *path, int flags, mode_t mode);
 int __wrap_open64(const char *path, int flags, mode_t mode);
 int __wrap_open64(const char *path, int flags, mode_t mode)
@@ -94,7 +93,6 @@ int __wrap_rename(const char *from, const char *to)
 {
     return fault_strikes() ? -1 : __real_rename(from, to);
 }
-/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* ---- a folder of its own for each test ---------------------------------------------------------
  */

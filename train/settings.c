@@ -1,0 +1,127 @@
+#include "train/settings.h"
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "train/settings_table.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+Settings settings_default(void)
+{
+    Settings settings = {0};
+    const Setting *setting;
+    for (size_t i = 0; (setting = setting_at(i)); i++) {
+        Err err;
+        if (setting->initial &&
+            setting_parse(&settings, setting, setting->name, setting->initial, &err) != 0) {
+            fatal("the built-in default is wrong: %s", err.text);
+        }
+    }
+    return settings;
+}
+
+void settings_free(Settings *settings)
+{
+    free(settings->data_root);
+    free(settings->source);
+    free(settings->target);
+    free(settings->logdir);
+    free(settings->suffix);
+    free(settings->pretrained);
+    free(settings->cache_dir);
+    free(settings->device);
+    free(settings->arch);
+    *settings = (Settings){0};
+}
+
+/* A value is right if it could have been typed: its own text is parsed into a copy that is thrown
+ * away. */
+static int check_one(const Settings *settings, Settings *scratch, const Setting *setting, Err *err)
+{
+    char *text = setting_text(settings, setting);
+    int rc = setting_parse(scratch, setting, setting->name, text ? text : "", err);
+    free(text);
+    return rc;
+}
+
+static int check_each(const Settings *settings, Err *err)
+{
+    Settings scratch = {0};
+    int rc = 0;
+    const Setting *setting;
+    for (size_t i = 0; rc == 0 && (setting = setting_at(i)); i++) {
+        rc = check_one(settings, &scratch, setting, err);
+    }
+    settings_free(&scratch);
+    return rc;
+}
+
+int settings_check(const Settings *settings, Err *err)
+{
+    if (check_each(settings, err) != 0) {
+        return -1;
+    }
+    if (!settings->data_root) {
+        return err_set(err, "--data_root is missing: name the folder that holds %s/ and %s/",
+                       settings->source, settings->target);
+    }
+    if (settings->crop_size > settings->image_size) {
+        return err_set(err,
+                       "crop_size %d is larger than image_size %d: pictures of %d pixels cannot be "
+                       "cropped to more",
+                       settings->crop_size, settings->image_size, settings->image_size);
+    }
+    char *name = settings_run_name(settings);
+    size_t length = strlen(name);
+    free(name);
+    if (length > NAME_MAX) {
+        return err_set(err,
+                       "the run's name has %zu bytes, a folder's can have %d: use a shorter "
+                       "--suffix",
+                       length, NAME_MAX);
+    }
+    return 0;
+}
+
+char *settings_run_name(const Settings *settings)
+{
+    char lr[TEXT_DOUBLE_SIZE];
+    char lr_mult[TEXT_DOUBLE_SIZE];
+    char weight_decay[TEXT_DOUBLE_SIZE];
+    char weight_rot[TEXT_DOUBLE_SIZE];
+    char weight_ent[TEXT_DOUBLE_SIZE];
+    char *dataset = settings->smallset ? mem_string("smallset")
+                                       : mem_format("%s-%s", settings->target, settings->source);
+    /* "epoches" is how the original program spells it; its users look for that name. */
+    char *name = mem_format(
+        "rgbd-rr_%s_lr=%s_lr_mult=%s_batch_size=%d_epoches=%d_weight_decay=%s_weight_rot=%s_"
+        "weight_ent=%s_dataset=%s%s%s",
+        settings->arch, text_double(settings->lr, lr), text_double(settings->lr_mult, lr_mult),
+        settings->batch_size, settings->epochs, text_double(settings->weight_decay, weight_decay),
+        text_double(settings->weight_rot, weight_rot),
+        text_double(settings->weight_ent, weight_ent), dataset, settings->suffix ? "_" : "",
+        settings->suffix ? settings->suffix : "");
+    free(dataset);
+    return name;
+}
+
+int settings_compatible(const Settings *saved, const Settings *now, Err *err)
+{
+    int rc = 0;
+    const Setting *setting;
+    for (size_t i = 0; rc == 0 && (setting = setting_at(i)); i++) {
+        char *before = setting_text(saved, setting);
+        char *after = setting_text(now, setting);
+        if (setting->fixed && strcmp(before ? before : "", after ? after : "") != 0) {
+            rc = err_set(err,
+                         "the saved run has %s %s, this one %s: resume with the saved value, or "
+                         "name a new run with --suffix",
+                         setting->name, before ? before : "(none)", after ? after : "(none)");
+        }
+        free(before);
+        free(after);
+    }
+    return rc;
+}

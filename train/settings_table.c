@@ -1,0 +1,340 @@
+#include "train/settings_table.h"
+
+#include "base/mem.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(member) .name = #member, .offset = offsetof(Settings, member)
+
+static const Setting table[] = {
+    {AT(data_root), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "FOLDER",
+     .help = "Folder that holds the data sets, each in a folder of its name (needed)"},
+    {AT(source), .kind = SETTING_NAMEPART, .group = GROUP_DATA, .value = "NAME", .fixed = true,
+     .initial = "synROD", .help = "Data set with labels to learn from"},
+    {AT(target), .kind = SETTING_NAMEPART, .group = GROUP_DATA, .value = "NAME", .fixed = true,
+     .initial = "ROD", .help = "Data set to adapt to; its labels serve for testing only"},
+    {AT(smallset), .kind = SETTING_FLAG, .group = GROUP_DATA, .initial = "false", .fixed = true,
+     .help = "Train and test on the small lists of the first five classes"},
+    {AT(image_size), .kind = SETTING_INT, .group = GROUP_DATA, .value = "PIXELS", .fixed = true,
+     .initial = "256", .low = 65, .high = 4096,
+     .help = "Pictures are resized to a square of this side"},
+    /* The network halves a picture five times, and a 3x3 window must still fit: ceil(65/32) = 3. */
+    {AT(crop_size), .kind = SETTING_INT, .group = GROUP_DATA, .value = "PIXELS", .fixed = true,
+     .initial = "224", .low = 65, .high = 4096,
+     .help = "A square of this side is cut out of each, at a random place in training"},
+    {AT(cache_dir), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "FOLDER",
+     .help = "Where decoded pictures are kept in one packed file a data set (default: beside the "
+             "data, or the working directory if that is read-only or a mounted Drive)"},
+    {AT(logdir), .kind = SETTING_TEXT, .group = GROUP_RUN, .value = "FOLDER",
+     .initial = "experiments",
+     .help = "Where the run's own folder goes, with checkpoint, logs and TensorBoard events"},
+    {AT(suffix), .kind = SETTING_NAMEPART, .group = GROUP_RUN, .value = "TEXT",
+     .help = "Ending of the run's name, to tell apart runs with equal settings (default: none)"},
+    {AT(resume), .kind = SETTING_FLAG, .group = GROUP_RUN, .initial = "false",
+     .help = "Go on from the run's checkpoint if there is one, else start anew"},
+    {AT(epochs), .kind = SETTING_INT, .group = GROUP_RUN, .value = "COUNT", .initial = "40",
+     .low = 1, .high = 1000000, .help = "How many times the source data set is passed through"},
+    {AT(test_batches), .kind = SETTING_INT, .group = GROUP_RUN, .value = "COUNT", .initial = "100",
+     .low = 0, .high = INT_MAX,
+     .help = "After an epoch, test on at most this many batches of the source set and of the "
+             "rotation tasks; 0 means all. The target set is always tested whole"},
+    {AT(sanitycheck), .kind = SETTING_FLAG, .group = GROUP_RUN, .initial = "false", .fixed = true,
+     .help = "Train without weight decay and print the mean classification loss after every "
+             "batch: it must fall"},
+    {AT(seed), .kind = SETTING_SEED, .group = GROUP_RUN, .value = "NUMBER", .initial = "0",
+     .fixed = true, .help = "Every random choice follows from this number"},
+    {AT(batch_size), .kind = SETTING_INT, .group = GROUP_OPTIMISATION, .value = "PAIRS",
+     .initial = "32", .low = 2, .high = 65536, .fixed = true,
+     .help = "Picture pairs in a batch; a step takes four batches"},
+    {AT(lr), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "0.0001", .low = 0, .high = INFINITY, .fixed = true, .help = "Learning rate"},
+    {AT(lr_mult), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "1.0", .low = 0, .high = INFINITY, .fixed = true,
+     .help = "The two heads learn at --lr times this"},
+    {AT(momentum), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "0.9", .low = 0, .high = 1, .below_high = true, .fixed = true,
+     .help = "Momentum of the gradient descent"},
+    {AT(weight_decay), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "0.05", .low = 0, .high = INFINITY, .fixed = true,
+     .help = "L2 term on every parameter"},
+    {AT(dropout_p), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "0.5", .low = 0, .high = 1, .below_high = true, .fixed = true,
+     .help = "Share of features that the main head drops in training"},
+    {AT(weight_rot), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "1.0", .low = 0, .high = INFINITY, .fixed = true,
+     .help = "Weight of the relative rotation losses; 0 leaves the task out"},
+    {AT(weight_ent), .kind = SETTING_REAL, .group = GROUP_OPTIMISATION, .value = "NUMBER",
+     .initial = "0.1", .low = 0, .high = INFINITY, .fixed = true,
+     .help = "Weight of the entropy loss on target pictures; 0 leaves it out"},
+    {AT(arch), .kind = SETTING_TEXT, .group = GROUP_NETWORK, .value = "NAME", .initial = "resnet18",
+     .choices = "resnet18 resnet50", .fixed = true, .help = "The two trunks: resnet18 or resnet50"},
+    {AT(arch_width), .kind = SETTING_INT, .group = GROUP_NETWORK, .value = "CHANNELS",
+     .initial = "64", .low = 1, .high = 1024, .fixed = true,
+     .help = "Channels of the trunks' first stage; the later ones grow with it"},
+    {AT(pretrained), .kind = SETTING_TEXT, .group = GROUP_NETWORK, .value = "FILE",
+     .initial = "none",
+     .help = "Weights that both trunks start from, a safetensors file with torchvision's names, "
+             "or none"},
+    {AT(device), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME", .initial = "auto",
+     .choices = "auto cuda cpu", .help = "Where to compute: auto, cuda or cpu"},
+    {AT(gpu), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "NUMBER", .initial = "0",
+     .low = 0, .high = 1023, .help = "Which CUDA device"},
+    {AT(num_workers), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "COUNT", .initial = "4",
+     .low = 0, .high = 1024,
+     .help = "Threads that prepare pictures; never more than there are cores"},
+    {AT(threads), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "COUNT", .initial = "0",
+     .low = 0, .high = 1024, .help = "Threads that compute on the CPU; 0 means one a core"},
+};
+
+size_t setting_count(void)
+{
+    return sizeof table / sizeof table[0];
+}
+
+const Setting *setting_at(size_t i)
+{
+    return i < setting_count() ? &table[i] : NULL;
+}
+
+static bool is_text(const Setting *setting)
+{
+    return setting->kind == SETTING_TEXT || setting->kind == SETTING_NAMEPART;
+}
+
+/* Says in words what a setting takes. */
+static int refuse(const Setting *setting, const char *label, const char *text, Err *err)
+{
+    char low[TEXT_DOUBLE_SIZE];
+    char high[TEXT_DOUBLE_SIZE];
+    switch (setting->kind) {
+    case SETTING_FLAG:
+        return err_set(err, "%s: '%s' is not allowed: give true or false", label, text);
+    case SETTING_SEED:
+        return err_set(err, "%s: '%s' is not allowed: give a whole number from 0 to %" PRIu64,
+                       label, text, UINT64_MAX);
+    case SETTING_INT:
+        return err_set(err, "%s: '%s' is not allowed: give a whole number from %.0f to %.0f", label,
+                       text, setting->low, setting->high);
+    case SETTING_REAL:
+        text_double(setting->low, low);
+        if (isinf(setting->high)) {
+            return err_set(err, "%s: '%s' is not allowed: give a number of at least %s", label,
+                           text, low);
+        }
+        return err_set(err, "%s: '%s' is not allowed: give a number from %s %s %s", label, text,
+                       low, setting->below_high ? "to below" : "to",
+                       text_double(setting->high, high));
+    default:
+        if (setting->choices) {
+            return err_set(err, "%s: '%s' is not allowed: give one of: %s", label, text,
+                           setting->choices);
+        }
+        if (setting->kind == SETTING_NAMEPART) {
+            return err_set(err,
+                           "%s: '%s' is not allowed: give a name in UTF-8 without '/' (null and ~ "
+                           "are reserved)",
+                           label, text);
+        }
+        return err_set(err,
+                       "%s: '%s' is not allowed: give a text in UTF-8 (null and ~ are "
+                       "reserved)%s",
+                       label, text, setting->initial ? " that is not empty" : "");
+    }
+}
+
+/* Bytes of the UTF-8 sequence that `lead` begins; 0 if none begins so. */
+static int sequence_length(unsigned char lead)
+{
+    if (lead < 0x80) {
+        return 1;
+    }
+    if (lead >= 0xC2 && lead <= 0xDF) {
+        return 2;
+    }
+    if ((lead & 0xF0) == 0xE0) {
+        return 3;
+    }
+    return lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+}
+
+/* Well-formed UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
+ */
+static bool is_utf8(const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    while (*c) {
+        int length = sequence_length(c[0]);
+        if (length == 0) {
+            return false;
+        }
+        for (int i = 1; i < length; i++) {
+            if ((c[i] & 0xC0) != 0x80) {
+                return false;
+            }
+        }
+        bool overlong = (c[0] == 0xE0 && c[1] < 0xA0) || (c[0] == 0xF0 && c[1] < 0x90);
+        bool surrogate = c[0] == 0xED && c[1] >= 0xA0;
+        if (overlong || surrogate || (c[0] == 0xF4 && c[1] >= 0x90)) {
+            return false;
+        }
+        c += length;
+    }
+    return true;
+}
+
+static bool is_choice(const char *choices, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *c = choices; length > 0 && c; c = strchr(c, ' ')) {
+        c += *c == ' ';
+        if (strncmp(c, word, length) == 0 && (c[length] == ' ' || c[length] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool text_allowed(const Setting *setting, const char *text)
+{
+    if (text[0] == '\0') {
+        return !setting->initial;
+    }
+    if (setting->choices) {
+        return is_choice(setting->choices, text);
+    }
+    if (setting->kind == SETTING_NAMEPART && strchr(text, '/')) {
+        return false;
+    }
+    /* YAML's own words for "nothing": a folder of that name is never meant. */
+    bool reserved = strcasecmp(text, "null") == 0 || strcmp(text, "~") == 0;
+    return !reserved && is_utf8(text);
+}
+
+static bool only_of(const char *text, const char *allowed)
+{
+    return text[0] != '\0' && text[strspn(text, allowed)] == '\0';
+}
+
+static bool parse_flag(const char *text, bool *flag)
+{
+    if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
+        return false;
+    }
+    *flag = text[0] == 't';
+    return true;
+}
+
+static bool parse_int(const char *text, const Setting *setting, int *value)
+{
+    char *end;
+    errno = 0;
+    long long parsed = only_of(text, "+-0123456789") ? strtoll(text, &end, 10) : 0;
+    if (!only_of(text, "+-0123456789") || errno != 0 || *end || (double)parsed < setting->low ||
+        (double)parsed > setting->high) {
+        return false;
+    }
+    *value = (int)parsed;
+    return true;
+}
+
+static bool parse_seed(const char *text, uint64_t *value)
+{
+    if (!only_of(text, "0123456789")) {
+        return false;
+    }
+    errno = 0;
+    *value = strtoull(text, NULL, 10);
+    return errno == 0;
+}
+
+/* Decimal numbers only: strtod alone would also take "inf", "nan", " 1" and "0x1p3". */
+static bool parse_real(const char *text, const Setting *setting, double *value)
+{
+    if (!only_of(text, "+-.0123456789eE")) {
+        return false;
+    }
+    char *end;
+    *value = strtod(text, &end);
+    bool too_high = setting->below_high ? *value >= setting->high : *value > setting->high;
+    return end != text && *end == '\0' && isfinite(*value) && *value >= setting->low && !too_high;
+}
+
+static void store_text(char **member, const char *text)
+{
+    char *copy = text[0] ? mem_string(text) : NULL;
+    free(*member);
+    *member = copy;
+}
+
+/* Parses into *value, which is as large as any number kind. */
+typedef union {
+    bool flag;
+    int integer;
+    double real;
+    uint64_t seed;
+} Number;
+
+static bool parse_number(const Setting *setting, const char *text, Number *value, size_t *bytes)
+{
+    switch (setting->kind) {
+    case SETTING_FLAG:
+        *bytes = sizeof value->flag;
+        return parse_flag(text, &value->flag);
+    case SETTING_INT:
+        *bytes = sizeof value->integer;
+        return parse_int(text, setting, &value->integer);
+    case SETTING_REAL:
+        *bytes = sizeof value->real;
+        return parse_real(text, setting, &value->real);
+    default:
+        *bytes = sizeof value->seed;
+        return parse_seed(text, &value->seed);
+    }
+}
+
+int setting_parse(Settings *settings, const Setting *setting, const char *label, const char *text,
+                  Err *err)
+{
+    char *member = (char *)settings + setting->offset;
+    if (is_text(setting)) {
+        if (!text_allowed(setting, text)) {
+            return refuse(setting, label, text, err);
+        }
+        store_text((char **)(void *)member, text);
+        return 0;
+    }
+    Number value;
+    size_t bytes;
+    if (!parse_number(setting, text, &value, &bytes)) {
+        return refuse(setting, label, text, err);
+    }
+    memcpy(member, &value, bytes);
+    return 0;
+}
+
+char *setting_text(const Settings *settings, const Setting *setting)
+{
+    const void *member = (const char *)settings + setting->offset;
+    char number[TEXT_DOUBLE_SIZE];
+    switch (setting->kind) {
+    case SETTING_FLAG:
+        return mem_string(*(const bool *)member ? "true" : "false");
+    case SETTING_INT:
+        return mem_format("%d", *(const int *)member);
+    case SETTING_REAL:
+        return mem_string(text_double(*(const double *)member, number));
+    case SETTING_SEED:
+        return mem_format("%" PRIu64, *(const uint64_t *)member);
+    default: {
+        const char *text = *(char *const *)member;
+        return text ? mem_string(text) : NULL;
+    }
+    }
+}

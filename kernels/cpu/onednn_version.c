@@ -69,7 +69,7 @@ dnnl_primitive_desc_t conv_wgrad_describe(const ConvGeometry *geometry, dnnl_pri
 
 static dnnl_status_t append_sum(dnnl_post_ops_t post_ops)
 {
-    return dnnl_post_ops_append_sum(post_ops, 1.0f, 0, dnnl_f32);
+    return dnnl_post_ops_append_sum(post_ops, 1.0f, 0, dnnl_data_type_undef);
 }
 
 #else

@@ -1,0 +1,305 @@
+/* Checks what every backend may rely on, then calls the backend's table. */
+#include "kernels/ops.h"
+
+#include "kernels/backend.h"
+
+#include <math.h>
+
+/* Ends the program where one of the pointers that an operator needs is NULL. */
+static void require_pointers(const char *op, const void *const *pointers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (pointers[i] == NULL) {
+            fatal("%s: pointer %d of the %d that it needs is NULL", op, i + 1, count);
+        }
+    }
+}
+
+#define REQUIRE_POINTERS(...)                                                                      \
+    require_pointers(__func__, (const void *const[]){__VA_ARGS__},                                 \
+                     (int)(sizeof((const void *const[]){__VA_ARGS__}) / sizeof(const void *)))
+
+/* ---- convolution ----------------------------------------------------------------------------- */
+
+static void require_conv(const char *op, const ConvShape *s)
+{
+    bool sizes = s->N >= 1 && s->H >= 1 && s->W >= 1 && s->C >= 1 && s->K >= 1;
+    bool kernel = s->R >= 1 && s->stride >= 1 && s->pad >= 0 && s->pad < s->R;
+    bool fits = kernel && s->H + 2 * s->pad >= s->R && s->W + 2 * s->pad >= s->R;
+    if (!sizes || !fits) {
+        fatal("%s: N %d, H %d, W %d, C %d, K %d, R %d, stride %d, pad %d: sizes and stride must be "
+              "at least 1, pad less than R, and the kernel must fit into the padded picture",
+              op, s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad);
+    }
+}
+
+void op_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void *w, const float *bias,
+                   void *y)
+{
+    require_conv(__func__, s);
+    REQUIRE_POINTERS(x, w, y);
+    be->table->conv_fprop(be, s, x, w, bias, y);
+}
+
+void op_conv_dgrad(Backend *be, const ConvShape *s, const void *dy, const void *w, void *dx)
+{
+    require_conv(__func__, s);
+    REQUIRE_POINTERS(dy, w, dx);
+    be->table->conv_dgrad(be, s, dy, w, dx);
+}
+
+void op_conv_wgrad(Backend *be, const ConvShape *s, const void *x, const void *dy, bool accumulate,
+                   float *dw, float *dbias)
+{
+    require_conv(__func__, s);
+    REQUIRE_POINTERS(x, dy, dw);
+    be->table->conv_wgrad(be, s, x, dy, accumulate, dw, dbias);
+}
+
+/* ---- linear ---------------------------------------------------------------------------------- */
+
+static void require_linear(const char *op, const LinearShape *s)
+{
+    if (s->N < 1 || s->C < 1 || s->K < 1) {
+        fatal("%s: N %d, C %d, K %d: all must be at least 1", op, s->N, s->C, s->K);
+    }
+}
+
+void op_linear_fprop(Backend *be, const LinearShape *s, const void *x, const void *w,
+                     const float *bias, void *y)
+{
+    require_linear(__func__, s);
+    REQUIRE_POINTERS(x, w, y);
+    be->table->linear_fprop(be, s, x, w, bias, y);
+}
+
+void op_linear_dgrad(Backend *be, const LinearShape *s, const void *dy, const void *w, void *dx)
+{
+    require_linear(__func__, s);
+    REQUIRE_POINTERS(dy, w, dx);
+    be->table->linear_dgrad(be, s, dy, w, dx);
+}
+
+void op_linear_wgrad(Backend *be, const LinearShape *s, const void *x, const void *dy,
+                     bool accumulate, float *dw, float *dbias)
+{
+    require_linear(__func__, s);
+    REQUIRE_POINTERS(x, dy, dw);
+    be->table->linear_wgrad(be, s, x, dy, accumulate, dw, dbias);
+}
+
+/* ---- batch norm ------------------------------------------------------------------------------ */
+
+/* least_rows: 2 where a variance is taken, for its unbiased form divides by rows - 1. */
+static void require_batchnorm(const char *op, const BatchNormShape *s, int64_t least_rows)
+{
+    if (s->groups < 1 || s->rows < least_rows || s->C < 1) {
+        fatal("%s: groups %d, rows %lld, C %d: groups and C must be at least 1, rows at least %lld",
+              op, s->groups, (long long)s->rows, s->C, (long long)least_rows);
+    }
+    if (!(s->eps > 0.0f) || !(s->momentum >= 0.0f && s->momentum <= 1.0f)) {
+        fatal("%s: eps %g, momentum %g: eps must be above 0, momentum in 0..1", op, (double)s->eps,
+              (double)s->momentum);
+    }
+}
+
+void op_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
+                        const float *gamma, const float *beta, float *running_mean,
+                        float *running_var, float *batch_mean, float *batch_invstd, void *y)
+{
+    require_batchnorm(__func__, s, 2);
+    REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y);
+    be->table->batchnorm_train(be, s, x, residual, gamma, beta, running_mean, running_var,
+                               batch_mean, batch_invstd, y);
+}
+
+void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
+                       const float *gamma, const float *beta, const float *running_mean,
+                       const float *running_var, void *y)
+{
+    require_batchnorm(__func__, s, 1);
+    REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, y);
+    be->table->batchnorm_eval(be, s, x, residual, gamma, beta, running_mean, running_var, y);
+}
+
+void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
+                        const void *dy, const void *dy_add, const float *gamma,
+                        const float *batch_mean, const float *batch_invstd, bool accumulate,
+                        void *dx, void *dresidual, float *dgamma, float *dbeta)
+{
+    require_batchnorm(__func__, s, 2);
+    REQUIRE_POINTERS(x, y, dy, gamma, batch_mean, batch_invstd, dx, dgamma, dbeta);
+    if (dx == dresidual) {
+        fatal("%s: dx and dresidual are the same memory", __func__);
+    }
+    be->table->batchnorm_bprop(be, s, x, y, dy, dy_add, gamma, batch_mean, batch_invstd, accumulate,
+                               dx, dresidual, dgamma, dbeta);
+}
+
+/* ---- stem ------------------------------------------------------------------------------------ */
+
+static void require_stem(const char *op, const StemShape *s, int64_t least_rows)
+{
+    if (s->groups < 1 || s->N < 1 || s->H < 1 || s->W < 1 || s->C < 1 ||
+        (int64_t)s->N * s->H * s->W < least_rows) {
+        fatal("%s: groups %d, N %d, H %d, W %d, C %d: all must be at least 1, N H W at least %lld",
+              op, s->groups, s->N, s->H, s->W, s->C, (long long)least_rows);
+    }
+    if (!(s->eps > 0.0f) || !(s->momentum >= 0.0f && s->momentum <= 1.0f)) {
+        fatal("%s: eps %g, momentum %g: eps must be above 0, momentum in 0..1", op, (double)s->eps,
+              (double)s->momentum);
+    }
+}
+
+void op_stem_train(Backend *be, const StemShape *s, const void *x, const float *gamma,
+                   const float *beta, float *running_mean, float *running_var, float *batch_mean,
+                   float *batch_invstd, void *y, uint8_t *argmax)
+{
+    require_stem(__func__, s, 2);
+    REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y,
+                     argmax);
+    be->table->stem_train(be, s, x, gamma, beta, running_mean, running_var, batch_mean,
+                          batch_invstd, y, argmax);
+}
+
+void op_stem_eval(Backend *be, const StemShape *s, const void *x, const float *gamma,
+                  const float *beta, const float *running_mean, const float *running_var, void *y)
+{
+    require_stem(__func__, s, 1);
+    REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, y);
+    be->table->stem_eval(be, s, x, gamma, beta, running_mean, running_var, y);
+}
+
+void op_stem_bprop(Backend *be, const StemShape *s, const void *x, const uint8_t *argmax,
+                   const void *dy, const void *dy_add, const float *gamma, const float *batch_mean,
+                   const float *batch_invstd, bool accumulate, void *dx, float *dgamma,
+                   float *dbeta)
+{
+    require_stem(__func__, s, 2);
+    REQUIRE_POINTERS(x, argmax, dy, gamma, batch_mean, batch_invstd, dx, dgamma, dbeta);
+    be->table->stem_bprop(be, s, x, argmax, dy, dy_add, gamma, batch_mean, batch_invstd, accumulate,
+                          dx, dgamma, dbeta);
+}
+
+/* ---- pooling, joining, dropout --------------------------------------------------------------- */
+
+static void require_avgpool(const char *op, const AvgPoolShape *s)
+{
+    if (s->N < 1 || s->HW < 1 || s->C < 1) {
+        fatal("%s: N %d, HW %d, C %d: all must be at least 1", op, s->N, s->HW, s->C);
+    }
+}
+
+void op_avgpool_fprop(Backend *be, const AvgPoolShape *s, const void *x, void *y)
+{
+    require_avgpool(__func__, s);
+    REQUIRE_POINTERS(x, y);
+    be->table->avgpool_fprop(be, s, x, y);
+}
+
+void op_avgpool_bprop(Backend *be, const AvgPoolShape *s, const void *dy, void *dx)
+{
+    require_avgpool(__func__, s);
+    REQUIRE_POINTERS(dy, dx);
+    be->table->avgpool_bprop(be, s, dy, dx);
+}
+
+static void require_concat(const char *op, const ConcatShape *s)
+{
+    if (s->rows < 1 || s->Ca < 1 || s->Cb < 1) {
+        fatal("%s: rows %lld, Ca %d, Cb %d: all must be at least 1", op, (long long)s->rows, s->Ca,
+              s->Cb);
+    }
+}
+
+void op_concat(Backend *be, const ConcatShape *s, const void *a, const void *b, void *y)
+{
+    require_concat(__func__, s);
+    REQUIRE_POINTERS(a, b, y);
+    be->table->concat(be, s, a, b, y);
+}
+
+void op_split(Backend *be, const ConcatShape *s, const void *y, void *a, void *b)
+{
+    require_concat(__func__, s);
+    REQUIRE_POINTERS(y, a, b);
+    be->table->split(be, s, y, a, b);
+}
+
+void op_dropout(Backend *be, const DropoutShape *s, const uint64_t *key, const void *x, void *y)
+{
+    if (s->count < 1 || s->first < 0 || s->first % 4 != 0 || s->layer >= 1u << 24 ||
+        !(s->p >= 0.0f && s->p < 1.0f)) {
+        fatal("%s: count %lld, first %lld, layer %u, p %g: count must be at least 1, first a "
+              "multiple of 4 from 0 on, layer below 2^24, 0 <= p < 1",
+              __func__, (long long)s->count, (long long)s->first, s->layer, (double)s->p);
+    }
+    REQUIRE_POINTERS(key, x, y);
+    be->table->dropout(be, s, key, x, y);
+}
+
+/* ---- losses ---------------------------------------------------------------------------------- */
+
+static void require_loss(const char *op, const LossShape *s)
+{
+    if (s->N < 1 || s->C < 1) {
+        fatal("%s: N %d, C %d: both must be at least 1", op, s->N, s->C);
+    }
+}
+
+void op_cross_entropy(Backend *be, const LossShape *s, const float *logits, const int32_t *labels,
+                      float weight, float *loss, int32_t *correct, float *dlogits)
+{
+    require_loss(__func__, s);
+    REQUIRE_POINTERS(logits, labels, loss, correct);
+    be->table->cross_entropy(be, s, logits, labels, weight, loss, correct, dlogits);
+}
+
+void op_entropy(Backend *be, const LossShape *s, const float *logits, float weight, float *loss,
+                float *dlogits)
+{
+    require_loss(__func__, s);
+    REQUIRE_POINTERS(logits, loss, dlogits);
+    be->table->entropy(be, s, logits, weight, loss, dlogits);
+}
+
+void op_argmax(Backend *be, const LossShape *s, const float *logits, int32_t *prediction)
+{
+    require_loss(__func__, s);
+    REQUIRE_POINTERS(logits, prediction);
+    be->table->argmax(be, s, logits, prediction);
+}
+
+/* ---- augmentation, optimizer ----------------------------------------------------------------- */
+
+void op_augment(Backend *be, const AugmentShape *s, const uint8_t *pixels, const AugmentItem *items,
+                void *y)
+{
+    if (s->N < 1 || s->crop < 1 || s->crop > s->resize) {
+        fatal("%s: N %d, resize %d, crop %d: N must be at least 1, and 1 <= crop <= resize",
+              __func__, s->N, s->resize, s->crop);
+    }
+    REQUIRE_POINTERS(pixels, items, y);
+    be->table->augment(be, s, pixels, items, y);
+}
+
+void op_sgd(Backend *be, const SgdShape *s, const float *dw, float *v, float *w)
+{
+    const int most = sizeof(s->range) / sizeof(s->range[0]);
+    if (s->ranges < 1 || s->ranges > most || !isfinite(s->momentum) || !isfinite(s->weight_decay)) {
+        fatal("%s: %d ranges, momentum %g, weight decay %g: 1 to %d ranges, finite settings",
+              __func__, s->ranges, (double)s->momentum, (double)s->weight_decay, most);
+    }
+    for (int i = 0; i < s->ranges; i++) {
+        const SgdRange *range = &s->range[i];
+        if (range->offset < 0 || range->offset % 16 != 0 || range->count < 0 ||
+            range->count % 16 != 0 || !isfinite(range->lr)) {
+            fatal(
+                "%s: range %d: offset %lld, count %lld, lr %g: offset and count must be multiples "
+                "of 16 from 0 on, lr finite",
+                __func__, i, (long long)range->offset, (long long)range->count, (double)range->lr);
+        }
+    }
+    REQUIRE_POINTERS(dw, v, w);
+    be->table->sgd(be, s, dw, v, w);
+}

@@ -10,12 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
+static int explain(const AtomicFile *file, const char *doing, Err *err)
+{
+    return err_set(err, "%s: cannot %s: %s%s", file->path, doing, strerror(errno),
+                   errno == ENOSPC || errno == EDQUOT
+                       ? " (make room and run again; the file that was there before is untouched)"
+                       : "");
+}
+
 static int fail(AtomicFile *file, const char *doing, Err *err)
 {
-    err_set(err, "%s: cannot %s: %s%s", file->path, doing, strerror(errno),
-            errno == ENOSPC || errno == EDQUOT ? " (make room and run again; the file that was "
-                                                 "there before is untouched)"
-                                               : "");
+    explain(file, doing, err);
     atomic_file_abort(file);
     return -1;
 }
@@ -49,6 +54,26 @@ int atomic_file_write(AtomicFile *file, const void *data, size_t bytes, Err *err
         left -= (size_t)written;
     }
     file->bytes += (int64_t)bytes;
+    return 0;
+}
+
+int atomic_file_write_at(const AtomicFile *file, int64_t offset, const void *data, size_t bytes,
+                         Err *err)
+{
+    const char *next = data;
+    size_t left = bytes;
+    while (left > 0) {
+        ssize_t written = pwrite(file->fd, next, left, offset);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0) {
+            return explain(file, "write", err);
+        }
+        next += written;
+        offset += written;
+        left -= (size_t)written;
+    }
     return 0;
 }
 

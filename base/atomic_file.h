@@ -31,6 +31,12 @@ int atomic_file_open(AtomicFile *file, const char *path, Err *err);
 /* Appends bytes. After a failure the file is aborted: the caller just returns. */
 int atomic_file_write(AtomicFile *file, const void *data, size_t bytes, Err *err);
 
+/* Writes bytes at an offset, whatever the order; not counted in `bytes`. Safe from several threads
+ * at once, and therefore without the abort: after a failure the caller aborts the file itself, once
+ * no thread writes any more. */
+int atomic_file_write_at(const AtomicFile *file, int64_t offset, const void *data, size_t bytes,
+                         Err *err);
+
 /* Makes the new content durable under its final name. After a failure the file is aborted. */
 int atomic_file_commit(AtomicFile *file, Err *err);
 

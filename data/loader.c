@@ -1,0 +1,381 @@
+/* A ring of staging slots in host memory, one step each.
+ *
+ * Workers fill the slots in the order of the steps; within a step they take a few pictures at a
+ * time. Where every picture goes is decided when the step is planned, under the lock, so a batch
+ * does not depend on who gathers what. loader_next copies a finished slot to the device, always to
+ * the same addresses: a captured step can be replayed on them, and the device's order of work keeps
+ * a copy from overtaking the step that still reads the last one. A slot may be filled again only
+ * once its copy has run. That is known after a device_synchronize, one for every LOADER_COPIES
+ * steps, so that the host can stay ahead of the device in between. */
+#include "data/loader.h"
+
+#include "base/mem.h"
+#include "data/checksum.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOADER_SLOTS    4  /* steps in host memory */
+#define LOADER_COPIES   2  /* of them, at most so many whose copy may still be under way */
+#define PICTURES_A_TAKE 8  /* that a worker gathers before it comes back for more */
+#define ALIGNMENT       64 /* bytes, of pictures and of the parts of a slot */
+
+typedef struct {
+    uint8_t *host; /* items, labels and pixels, laid out as on the device */
+    PairPlan *plan;
+    int pairs[LOADER_MAX_GROUPS];
+    size_t bytes;    /* of host in use */
+    int taken, left; /* pictures given to workers; pictures not yet gathered */
+    int damaged;     /* lowest picture whose checksum failed, or `pictures` */
+} Slot;
+
+struct Loader {
+    LoaderSettings settings;
+    Plan *plans[LOADER_MAX_GROUPS];
+    int groups;
+    int pictures; /* of one step, with the repeated ones: groups * batch * MODALITIES */
+    int64_t end;  /* behind the last step */
+    size_t items_at[MODALITIES], labels_at, pixels_at; /* in a slot and in device memory */
+    uint8_t *device;
+    Slot slots[LOADER_SLOTS];
+    pthread_t *threads;
+    int started;
+    /* Under the lock: */
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* a slot became free, or the loader closes */
+    pthread_cond_t ready; /* a slot is filled */
+    bool closing;
+    int64_t planned;  /* steps before this one are planned */
+    Slot *newest;     /* of the step planned last; NULL before the first */
+    int64_t released; /* steps before this one are copied: their slots are free */
+    int64_t next;     /* the step that loader_next gives out next */
+};
+
+static size_t align(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static Slot *slot_of(Loader *loader, int64_t step)
+{
+    return &loader->slots[step % LOADER_SLOTS];
+}
+
+/* ---- planning a step (under the lock) ------------------------------------------------------- */
+
+/* Plans one group and returns how many of its pairs are valid. Slots without one repeat a pair of
+ * the step: the first of the same batch, or of the source's first batch. */
+static int plan_group(Loader *loader, int source, int64_t batch, PairPlan *plan,
+                      const PairPlan *source_first)
+{
+    const LoaderSettings *s = &loader->settings;
+    int pairs = 0;
+    if (s->batches == 0 || batch < s->batches) {
+        pairs = plan_batch(loader->plans[source], batch, plan);
+    }
+    for (int i = pairs; i < s->source[0].batch; i++) {
+        plan[i] = pairs > 0 ? plan[0] : *source_first;
+    }
+    return pairs;
+}
+
+static void plan_groups(Loader *loader, Slot *slot, int64_t step)
+{
+    const LoaderSettings *s = &loader->settings;
+    int batch = s->source[0].batch;
+    for (int g = 0; g < loader->groups; g++) {
+        int source = g / s->consecutive;
+        int part = g % s->consecutive;
+        PairPlan *source_first = slot->plan + (size_t)source * s->consecutive * batch;
+        slot->pairs[g] = plan_group(loader, source, step * s->consecutive + part,
+                                    slot->plan + (size_t)g * batch, source_first);
+    }
+}
+
+static const Pack *pack_of_pair(const Loader *loader, int pair)
+{
+    int batch = loader->settings.source[0].batch;
+    return loader->settings.source[pair / batch / loader->settings.consecutive].pack;
+}
+
+/* Decides where each picture goes: in the order of the pairs, without gaps but for alignment. */
+static void place_pictures(Loader *loader, Slot *slot)
+{
+    size_t offset = 0;
+    int32_t *labels = (int32_t *)(slot->host + loader->labels_at);
+    for (int i = 0; i < loader->pictures / MODALITIES; i++) {
+        const PairPlan *plan = &slot->plan[i];
+        labels[i] = plan->label;
+        for (int m = 0; m < MODALITIES; m++) {
+            PackedPicture picture = pack_picture(pack_of_pair(loader, i), plan->index, m);
+            AugmentItem *items = (AugmentItem *)(slot->host + loader->items_at[m]);
+            items[i] = (AugmentItem){.offset = (int64_t)offset,
+                                     .width = picture.width,
+                                     .height = picture.height,
+                                     .top = plan->top,
+                                     .left = plan->left,
+                                     .flip = plan->flip,
+                                     .quarter_turns = plan->quarter_turns[m]};
+            offset += align((size_t)picture.width * (size_t)picture.height * 3);
+        }
+    }
+    slot->bytes = loader->pixels_at + offset;
+}
+
+/* Plans the next step if there is one and its slot is free. */
+static bool plan_next_step(Loader *loader)
+{
+    if (loader->planned >= loader->end || loader->planned - loader->released >= LOADER_SLOTS) {
+        return false;
+    }
+    int64_t step = loader->planned++;
+    Slot *slot = slot_of(loader, step);
+    slot->taken = 0;
+    slot->left = loader->pictures;
+    slot->damaged = loader->pictures;
+    plan_groups(loader, slot, step);
+    place_pictures(loader, slot);
+    loader->newest = slot;
+    return true;
+}
+
+/* ---- gathering ------------------------------------------------------------------------------ */
+
+/* Copies pictures [first, last) of a step into their places. Returns the lowest one that does not
+ * match its checksum, or `pictures`. The checksum is taken of the copy: that is what is used. */
+static int gather(const Loader *loader, const Slot *slot, int first, int last)
+{
+    for (int p = first; p < last; p++) {
+        int pair = p / MODALITIES;
+        int m = p % MODALITIES;
+        const AugmentItem *items = (const AugmentItem *)(slot->host + loader->items_at[m]);
+        PackedPicture picture = pack_picture(pack_of_pair(loader, pair), slot->plan[pair].index, m);
+        uint8_t *to = slot->host + loader->pixels_at + items[pair].offset;
+        size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
+        memcpy(to, picture.pixels, bytes);
+        if (checksum_xxh3(to, bytes) != picture.checksum) {
+            return p;
+        }
+    }
+    return loader->pictures;
+}
+
+/* Takes some pictures of the newest planned step, or of the next one, and gathers them with the
+ * lock released. Returns false if there is nothing to do now. */
+static bool work_once(Loader *loader)
+{
+    if (loader->newest == NULL || loader->newest->taken == loader->pictures) {
+        if (!plan_next_step(loader)) {
+            return false;
+        }
+        pthread_cond_broadcast(&loader->work); /* there is more than one worker's share */
+    }
+    Slot *slot = loader->newest;
+    int first = slot->taken;
+    int last = first + PICTURES_A_TAKE;
+    last = last < loader->pictures ? last : loader->pictures;
+    slot->taken = last;
+    pthread_mutex_unlock(&loader->lock);
+    int damaged = gather(loader, slot, first, last);
+    pthread_mutex_lock(&loader->lock);
+    slot->damaged = damaged < slot->damaged ? damaged : slot->damaged;
+    slot->left -= last - first;
+    if (slot->left == 0) {
+        pthread_cond_signal(&loader->ready);
+    }
+    return true;
+}
+
+static void *worker_main(void *argument)
+{
+    Loader *loader = argument;
+    pthread_mutex_lock(&loader->lock);
+    while (!loader->closing) {
+        if (!work_once(loader)) {
+            pthread_cond_wait(&loader->work, &loader->lock);
+        }
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return NULL;
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static int64_t last_step(const LoaderSettings *s)
+{
+    if (s->batches == 0) {
+        return s->steps;
+    }
+    int64_t full = (s->batches + s->consecutive - 1) / s->consecutive;
+    return full < s->steps ? full : s->steps;
+}
+
+/* The parts of a slot: items of either modality, labels, then the pixels, with room for the largest
+ * pictures of all packs. Returns its bytes. */
+static size_t lay_out(Loader *loader)
+{
+    const LoaderSettings *s = &loader->settings;
+    size_t pairs = (size_t)loader->pictures / MODALITIES;
+    size_t largest = 0;
+    for (int i = 0; i < s->sources; i++) {
+        size_t bytes = pack_largest_picture(s->source[i].pack);
+        largest = bytes > largest ? bytes : largest;
+    }
+    size_t item_bytes = align(pairs * sizeof(AugmentItem));
+    for (int m = 0; m < MODALITIES; m++) {
+        loader->items_at[m] = (size_t)m * item_bytes;
+    }
+    loader->labels_at = MODALITIES * item_bytes;
+    loader->pixels_at = loader->labels_at + align(pairs * sizeof(int32_t));
+    return loader->pixels_at + (size_t)loader->pictures * align(largest);
+}
+
+static void allocate(Loader *loader)
+{
+    Backend *be = loader->settings.be;
+    size_t bytes = lay_out(loader);
+    loader->device = device_alloc(be, bytes);
+    for (int i = 0; i < LOADER_SLOTS; i++) {
+        loader->slots[i].host = device_host_alloc(be, bytes);
+        memset(loader->slots[i].host, 0, loader->pixels_at);
+        loader->slots[i].plan = mem_zeroed((size_t)loader->pictures / MODALITIES, sizeof(PairPlan));
+    }
+}
+
+static void start_workers(Loader *loader)
+{
+    int workers = loader->settings.workers;
+    loader->threads = mem_zeroed((size_t)workers, sizeof *loader->threads);
+    for (; loader->started < workers; loader->started++) {
+        int error = pthread_create(&loader->threads[loader->started], NULL, worker_main, loader);
+        if (error != 0) {
+            fatal("cannot start loader thread %d of %d: %s", loader->started + 1, workers,
+                  strerror(error));
+        }
+    }
+}
+
+Loader *loader_open(const LoaderSettings *settings, Err *err)
+{
+    Loader *loader = mem_zeroed(1, sizeof *loader);
+    loader->settings = *settings;
+    loader->groups = settings->sources * settings->consecutive;
+    loader->pictures = loader->groups * settings->source[0].batch * MODALITIES;
+    loader->end = last_step(settings);
+    loader->planned = settings->first_step;
+    loader->released = settings->first_step;
+    loader->next = settings->first_step;
+    pthread_mutex_init(&loader->lock, NULL);
+    pthread_cond_init(&loader->work, NULL);
+    pthread_cond_init(&loader->ready, NULL);
+    if (loader->groups < 1 || loader->groups > LOADER_MAX_GROUPS) {
+        fatal("a loader of %d groups was asked for, at most %d are possible", loader->groups,
+              LOADER_MAX_GROUPS);
+    }
+    for (int i = 0; i < settings->sources; i++) {
+        loader->plans[i] = plan_open(&settings->source[i], err);
+        if (!loader->plans[i]) {
+            loader_close(loader);
+            return NULL;
+        }
+    }
+    allocate(loader);
+    start_workers(loader);
+    return loader;
+}
+
+/* ---- handing out ---------------------------------------------------------------------------- */
+
+static void fill_batch(const Loader *loader, const Slot *slot, Batch *batch)
+{
+    *batch = (Batch){.groups = loader->groups,
+                     .batch = loader->settings.source[0].batch,
+                     .plan = slot->plan,
+                     .pixels = loader->device + loader->pixels_at,
+                     .labels = (const int32_t *)(loader->device + loader->labels_at)};
+    memcpy(batch->pairs, slot->pairs, sizeof batch->pairs);
+    for (int m = 0; m < MODALITIES; m++) {
+        batch->items[m] = (const AugmentItem *)(loader->device + loader->items_at[m]);
+    }
+}
+
+static int tell_damage(const Loader *loader, const Slot *slot, Err *err)
+{
+    int pair = slot->damaged / MODALITIES;
+    const char *path = pack_path(pack_of_pair(loader, pair));
+    return err_set(err,
+                   "%s: the %s picture of pair %lld does not match its checksum: remove the file "
+                   "and run again, it is built anew",
+                   path, slot->damaged % MODALITIES == RGB ? "RGB" : "depth",
+                   (long long)slot->plan[pair].index);
+}
+
+/* Gives the slots handed out so far back to the workers, once enough of them have come together to
+ * be worth waiting for their copies. */
+static void release_copied(Loader *loader)
+{
+    if (loader->next - loader->released < LOADER_COPIES) {
+        return;
+    }
+    device_synchronize(loader->settings.be);
+    pthread_mutex_lock(&loader->lock);
+    loader->released = loader->next;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+int loader_next(Loader *loader, Batch *batch, Err *err)
+{
+    if (loader->next >= loader->end) {
+        return 0;
+    }
+    release_copied(loader);
+    Slot *slot = slot_of(loader, loader->next);
+    pthread_mutex_lock(&loader->lock);
+    while (loader->planned <= loader->next || slot->left > 0) {
+        pthread_cond_wait(&loader->ready, &loader->lock);
+    }
+    pthread_mutex_unlock(&loader->lock);
+    if (slot->damaged < loader->pictures) {
+        return tell_damage(loader, slot, err);
+    }
+    device_copy_in(loader->settings.be, loader->device, slot->host, slot->bytes);
+    fill_batch(loader, slot, batch);
+    loader->next++;
+    return 1;
+}
+
+void loader_close(Loader *loader)
+{
+    if (!loader) {
+        return;
+    }
+    pthread_mutex_lock(&loader->lock);
+    loader->closing = true;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->lock);
+    for (int i = 0; i < loader->started; i++) {
+        pthread_join(loader->threads[i], NULL);
+    }
+    Backend *be = loader->settings.be;
+    if (loader->device) {
+        device_synchronize(be);
+        device_free(be, loader->device);
+    }
+    for (int i = 0; i < LOADER_SLOTS; i++) {
+        if (loader->slots[i].host) {
+            device_host_free(be, loader->slots[i].host);
+        }
+        free(loader->slots[i].plan);
+    }
+    for (int i = 0; i < LOADER_MAX_GROUPS; i++) {
+        plan_close(loader->plans[i]);
+    }
+    pthread_cond_destroy(&loader->ready);
+    pthread_cond_destroy(&loader->work);
+    pthread_mutex_destroy(&loader->lock);
+    free(loader->threads);
+    free(loader);
+}

@@ -1,0 +1,19 @@
+/* The implementation of stb_image, with the two formats that are read through it. It is compiled
+ * without warnings (room.cmake). */
+#include "base/mem.h"
+#include "data/picture.h"
+
+#include <stdlib.h>
+
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#define STBI_FAILURE_USERMSG
+#define STBI_MAX_DIMENSIONS         PICTURE_MAX_SIDE
+#define STBI_MALLOC(bytes)          mem_alloc(bytes)
+#define STBI_REALLOC(memory, bytes) mem_resize(memory, bytes)
+#define STBI_FREE(memory)           free(memory)
+#define STB_IMAGE_IMPLEMENTATION
+#include <stb/stb_image.h>

@@ -1,0 +1,34 @@
+/* The pictures of an experiment: source training and test set, target set (one list for training
+ * and test), each checked and packed. */
+#ifndef RODEO_TRAIN_CORPUS_H
+#define RODEO_TRAIN_CORPUS_H
+
+#include "base/log.h"
+#include "data/pack.h"
+
+typedef enum { CORPUS_SOURCE_TRAIN, CORPUS_SOURCE_TEST, CORPUS_TARGET, CORPUS_SETS } CorpusSet;
+
+typedef struct {
+    const char *data_root;
+    const char *source, *target; /* names of data sets: pairs.h */
+    const char *cache_dir;       /* NULL: pack_default_cache_dir */
+    bool smallset;
+    int resize;
+} CorpusSettings;
+
+typedef struct {
+    PairList list[CORPUS_SETS];
+    Pack *pack[CORPUS_SETS];
+    int classes;        /* of the source training set */
+    char **class_names; /* [classes] */
+} Corpus;
+
+/* Reads and checks the lists, looks for every picture, and opens or builds the packs. err: the
+ * first thing that is wrong with the data root, as pairs.h and pack.h describe it, or a label in
+ * the test or target set that the source training set does not have. */
+int corpus_open(Corpus *corpus, const CorpusSettings *settings, Pool *pool, Log *log, Err *err);
+
+/* Safe on a corpus that is {0} or half open. */
+void corpus_close(Corpus *corpus);
+
+#endif

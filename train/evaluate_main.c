@@ -1,0 +1,287 @@
+/* build/evaluate: what a trained network answers on the source test set and on the target set. */
+#include "base/mem.h"
+#include "base/path.h"
+#include "model/weights.h"
+#include "train/checkpoint.h"
+#include "train/confusion.h"
+#include "train/corpus.h"
+#include "train/evaluate.h"
+
+#include <argp.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *argp_program_version = "evaluate (rodeo) " RODEO_VERSION;
+
+typedef struct {
+    const char *data_root, *checkpoint, *out, *cache_dir, *device;
+    int batch, threads, gpu;
+} Options;
+
+static const struct argp_option option_list[] = {
+    {"data_root", 'd', "DIR", 0,
+     "Folder that holds the data sets that the run was trained on (needed)", 0},
+    {"checkpoint", 'c', "FILE", 0, "A run's checkpoint.safetensors, or the run's folder (needed)",
+     0},
+    {"out", 'o', "DIR", 0,
+     "Where the files go (default: a folder \"evaluation\" beside the checkpoint)", 0},
+    {"cache_dir", 'k', "DIR", 0,
+     "Where packed data is (default: rodeo-cache in the data root, or in the working directory "
+     "where that cannot be written)",
+     0},
+    {"batch_size", 'b', "N", 0, "Pairs a batch (default: 64)", 0},
+    {"device", 'e', "NAME", 0, "auto, cuda or cpu (default: auto)", 0},
+    {"gpu", 'g', "N", 0, "Which GPU, counted from 0 (default: 0)", 0},
+    {"threads", 't', "N", 0, "CPU threads; 0 for all cores (default: 0)", 0},
+    {"help", 'h', NULL, 0, "Show this help", -1},
+    {0},
+};
+
+static int parse_count(struct argp_state *state, const char *name, const char *text, int low)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || value < low || value > INT_MAX) {
+        argp_failure(state, 1, 0, "--%s: '%s' is not a whole number of at least %d", name, text,
+                     low);
+    }
+    return (int)value;
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    Options *options = state->input;
+    switch (key) {
+    case 'd':
+        options->data_root = text;
+        break;
+    case 'c':
+        options->checkpoint = text;
+        break;
+    case 'o':
+        options->out = text;
+        break;
+    case 'k':
+        options->cache_dir = text;
+        break;
+    case 'e':
+        options->device = text;
+        break;
+    case 'b':
+        options->batch = parse_count(state, "batch_size", text, 1);
+        break;
+    case 'g':
+        options->gpu = parse_count(state, "gpu", text, 0);
+        break;
+    case 't':
+        options->threads = parse_count(state, "threads", text, 0);
+        break;
+    case 'h':
+        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+        break;
+    case ARGP_KEY_ARG:
+        argp_failure(state, 1, 0, "'%s' belongs to no option; see evaluate -h", text);
+        break;
+    case ARGP_KEY_END:
+        if (!options->data_root || !options->checkpoint) {
+            argp_failure(state, 1, 0, "--data_root and --checkpoint are needed; see evaluate -h");
+        }
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp parser = {
+    .options = option_list,
+    .parser = parse_option,
+    .doc = "Evaluates a trained network: prints accuracy on the source test set and on the target "
+           "set, "
+           "in all and class by class, and writes confusion matrices (CSV and PNG) and every "
+           "prediction "
+           "(CSV).\vExample:\n  build/evaluate --data_root ROD-synROD --checkpoint "
+           "experiments/RUN/checkpoint.safetensors",
+};
+
+/* Everything that the program holds open. */
+typedef struct {
+    const Options *options;
+    Log *log;
+    Pool *pool;
+    SafeFile *file;
+    Settings saved; /* of the run */
+    CheckpointState state;
+    Corpus corpus;
+    Backend *be;
+    Net *net;
+    Input input;
+} Evaluator;
+
+static int open_checkpoint(Evaluator *e, Err *err)
+{
+    const char *given = e->options->checkpoint;
+    e->saved = settings_default();
+    e->file =
+        path_is_folder(given) ? checkpoint_open(given, e->log, err) : safetensors_open(given, err);
+    if (!e->file) {
+        return -1;
+    }
+    settings_free(&e->saved);
+    if (checkpoint_describe(e->file, &e->state, &e->saved, err) != 0) {
+        e->saved = settings_default();
+        return err_context(err, "%s", given);
+    }
+    return 0;
+}
+
+static int open_network(Evaluator *e, Err *err)
+{
+    const Settings *s = &e->saved;
+    DeviceOptions device = {.threads = e->options->threads, .gpu = e->options->gpu};
+    NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
+                                  .width = s->arch_width,
+                                  .crop = s->crop_size},
+                        .classes = e->state.classes,
+                        .dropout_p = (float)s->dropout_p,
+                        .rotation_dropout_p = 0.5f};
+    NetStep step = {.batch = e->options->batch, .main_groups = 1};
+    e->be = device_open(e->options->device, &device, err);
+    if (!e->be) {
+        return -1;
+    }
+    e->net = net_open(e->be, &config, &step, s->seed, err);
+    if (!e->net || weights_restore(e->net, e->file, false, err) != 0) {
+        return err_context(err, "%s", e->options->checkpoint);
+    }
+    input_open(&e->input, e->be, net_samples(e->net), s->image_size, s->crop_size);
+    return 0;
+}
+
+static int open_data(Evaluator *e, Err *err)
+{
+    CorpusSettings corpus = {.data_root = e->options->data_root,
+                             .source = e->saved.source,
+                             .target = e->saved.target,
+                             .cache_dir = e->options->cache_dir,
+                             .smallset = e->saved.smallset,
+                             .resize = e->saved.image_size};
+    e->pool = pool_open(e->options->threads);
+    if (corpus_open(&e->corpus, &corpus, e->pool, e->log, err) != 0) {
+        return -1;
+    }
+    if (e->corpus.classes != e->state.classes) {
+        return err_set(err, "the checkpoint was trained on %d classes, but %s has %d",
+                       e->state.classes, e->corpus.list[CORPUS_SOURCE_TRAIN].file,
+                       e->corpus.classes);
+    }
+    return 0;
+}
+
+static void take_prediction(void *context, const PairPlan *pair, int prediction)
+{
+    confusion_add(context, pair->index, pair->label, prediction);
+}
+
+static void print_classes(Log *log, const Confusion *confusion, char *const *names)
+{
+    for (int c = 0; c < confusion->classes; c++) {
+        int64_t pairs = confusion_pairs(confusion, c);
+        int64_t hits = confusion_hits(confusion, c);
+        if (pairs > 0) {
+            log_result(log, "  %-18s %6.2f %%  (%lld of %lld)", names[c],
+                       100.0 * (double)hits / (double)pairs, (long long)hits, (long long)pairs);
+        }
+    }
+}
+
+static int evaluate_set(Evaluator *e, CorpusSet set, const char *name, const char *folder, Err *err)
+{
+    const PairList *list = &e->corpus.list[set];
+    Confusion confusion;
+    EvaluateResult result;
+    confusion_open(&confusion, e->corpus.classes, list->count);
+    EvaluateSettings settings = {
+        .plan = {.pack = e->corpus.pack[set],
+                 .seed = e->saved.seed,
+                 .loader = set == CORPUS_TARGET ? LOADER_TARGET_TEST : LOADER_SOURCE_TEST,
+                 .batch = e->options->batch,
+                 .crop = e->saved.crop_size},
+        .task = EVALUATE_CLASSES,
+        .workers = 1,
+        .label = "Evaluation: ",
+        .predicted = take_prediction,
+        .context = &confusion,
+    };
+    int rc = evaluate_run(e->net, &e->input, &settings, e->log, &result, err);
+    if (rc == 0) {
+        log_result(e->log, "%s accuracy: %.2f %%  (%lld of %lld pairs of %s)", name,
+                   100.0 * result.accuracy, (long long)result.correct, (long long)result.pairs,
+                   list->name);
+        print_classes(e->log, &confusion, e->corpus.class_names);
+        rc = confusion_write(&confusion, list, e->corpus.class_names, folder, name, err);
+    }
+    confusion_close(&confusion);
+    return rc;
+}
+
+/* The folder that --out names, or "evaluation" beside the checkpoint. A new string. */
+static char *output_folder(const Options *options)
+{
+    if (options->out) {
+        return mem_string(options->out);
+    }
+    if (path_is_folder(options->checkpoint)) {
+        return path_join(options->checkpoint, "evaluation");
+    }
+    const char *slash = strrchr(options->checkpoint, '/');
+    int length = slash ? (int)(slash - options->checkpoint) + 1 : 0;
+    return mem_format("%.*sevaluation", length, options->checkpoint);
+}
+
+static int evaluate(Evaluator *e, Err *err)
+{
+    if (open_checkpoint(e, err) != 0 || open_data(e, err) != 0 || open_network(e, err) != 0) {
+        return -1;
+    }
+    log_note(e->log, "Checkpoint of epoch %d, %s width %d; device: %s.", e->state.epoch,
+             e->saved.arch, e->saved.arch_width, device_description(e->be));
+    char *folder = output_folder(e->options);
+    int rc = path_make_folders(folder, err);
+    if (rc == 0) {
+        rc = evaluate_set(e, CORPUS_SOURCE_TEST, "source", folder, err);
+    }
+    if (rc == 0) {
+        rc = evaluate_set(e, CORPUS_TARGET, "target", folder, err);
+    }
+    if (rc == 0) {
+        log_note(e->log, "Confusion matrices and predictions are in %s", folder);
+    }
+    free(folder);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    Options options = {.device = "auto", .batch = 64};
+    Err err = {""};
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    argp_err_exit_status = 1;
+    argp_parse(&parser, argc, argv, 0, NULL, &options);
+    Evaluator e = {.options = &options, .log = log_open(stdout, stderr)};
+    int rc = evaluate(&e, &err);
+    if (rc != 0) {
+        log_note(e.log, "evaluate: %s", err.text);
+    }
+    input_close(&e.input);
+    net_close(e.net);
+    device_close(e.be);
+    corpus_close(&e.corpus);
+    pool_close(e.pool);
+    safetensors_close(e.file);
+    settings_free(&e.saved);
+    log_close(e.log);
+    return rc == 0 ? 0 : 1;
+}

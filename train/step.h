@@ -1,0 +1,46 @@
+/* One training step of relative-rotation domain adaptation (Loghmani et al. 2020):
+ *
+ *     minimise  L_cls(source) + alpha L_ent(target) + lambda (L_rot(source rotated) + L_rot(target
+ * rotated))
+ *
+ * by SGD with momentum on both trunks and both heads. */
+#ifndef RODEO_TRAIN_STEP_H
+#define RODEO_TRAIN_STEP_H
+
+#include "model/net.h"
+#include "train/input.h"
+
+typedef struct {
+    double lr, lr_mult; /* trunks learn at lr, heads at lr * lr_mult */
+    double momentum, weight_decay;
+    double alpha;  /* weight of the entropy term; 0: no target group */
+    double lambda; /* weight of the rotation terms; 0: no rotated groups */
+    uint64_t seed; /* of the dropout masks */
+} StepSettings;
+
+typedef struct {
+    double cls, ent, rot_source,
+        rot_target; /* losses without their weights; 0 where switched off */
+    int correct;    /* source pictures whose class was found, of B */
+} StepResult;
+
+typedef struct Step Step;
+
+/* Groups that a step with these weights has, in the net's order. */
+NetStep step_groups(int batch, double alpha, double lambda);
+
+/* net was opened for step_groups() of the same settings; both are borrowed. */
+Step *step_open(Net *net, const StepSettings *settings, Input *input);
+void step_close(Step *step);
+
+/* Runs one step on a batch: augment, forward, losses, backward, SGD. number counts the run's steps
+ * from 0 and selects the dropout masks. */
+void step_run(Step *step, const Batch *batch, uint64_t number);
+
+/* The losses of the last step; waits for it. */
+StepResult step_result(Step *step);
+
+/* Unbiased standard deviation of all source logits [B, C] of the last step. */
+double step_logits_std(const Step *step);
+
+#endif

@@ -1,0 +1,15 @@
+/* A whole run: from settings to a trained network, epoch by epoch, with evaluation, records and
+ * checkpoints. */
+#ifndef RODEO_TRAIN_TRAIN_H
+#define RODEO_TRAIN_TRAIN_H
+
+#include "base/log.h"
+#include "train/settings.h"
+
+/* Trains as the settings say. *stop is polled between steps: when it becomes non-zero (a signal),
+ * the run ends early and can be resumed from its last checkpoint. Returns 0 when all epochs are
+ * done, 1 when stopped, -1 with err filled when something is wrong; the last good checkpoint is
+ * intact in every case. */
+int train_run(const Settings *settings, volatile const int *stop, Log *log, Err *err);
+
+#endif

@@ -1,0 +1,172 @@
+#include "train/trainer.h"
+
+#include "base/mem.h"
+#include "model/weights.h"
+#include "train/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static int open_corpus(Trainer *t, Err *err)
+{
+    const Settings *s = t->settings;
+    CorpusSettings corpus = {.data_root = s->data_root,
+                             .source = s->source,
+                             .target = s->target,
+                             .cache_dir = s->cache_dir,
+                             .smallset = s->smallset,
+                             .resize = s->image_size};
+    t->pool = pool_open(s->threads);
+    return corpus_open(&t->corpus, &corpus, t->pool, t->log, err);
+}
+
+static int open_device(Trainer *t, Err *err)
+{
+    const Settings *s = t->settings;
+    DeviceOptions options = {.threads = s->threads, .gpu = s->gpu};
+    t->be = device_open(s->device, &options, err);
+    if (!t->be) {
+        return -1;
+    }
+    if (strcmp(device_kind(t->be), "cuda") == 0) {
+        log_result(t->log, "Running on device %s", device_description(t->be));
+        return 0;
+    }
+    log_result(t->log, "WARNING! CUDA not available");
+    log_note(t->log, "Running on the CPU: %s.", device_description(t->be));
+    if (strcmp(s->device, "cpu") != 0) {
+        log_note(t->log, "%s",
+                 device_gpu_is_present()
+                     ? "This machine has an NVIDIA GPU, but this build has no CUDA backend."
+                     : "No NVIDIA GPU was found. In Colab: Runtime > Change runtime type > T4 GPU, "
+                       "then run the cell again.");
+    }
+    return 0;
+}
+
+static int open_net(Trainer *t, Err *err)
+{
+    const Settings *s = t->settings;
+    NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
+                                  .width = s->arch_width,
+                                  .crop = s->crop_size},
+                        .classes = t->corpus.classes,
+                        .dropout_p = (float)s->dropout_p,
+                        .rotation_dropout_p = 0.5f};
+    NetStep groups = step_groups(s->batch_size, s->weight_ent, s->weight_rot);
+    t->net = net_open(t->be, &config, &groups, s->seed, err);
+    if (!t->net) {
+        return -1;
+    }
+    input_open(&t->input, t->be, net_samples(t->net), s->image_size, s->crop_size);
+    StepSettings step = {.lr = s->lr,
+                         .lr_mult = s->lr_mult,
+                         .momentum = s->momentum,
+                         .weight_decay = s->sanitycheck ? 0.0 : s->weight_decay,
+                         .alpha = s->weight_ent,
+                         .lambda = s->weight_rot,
+                         .seed = s->seed};
+    t->step = step_open(t->net, &step, &t->input);
+    log_note(t->log, "Network: two %s trunks of width %d, %d classes, %lld parameters; %.0f MiB.",
+             s->arch, s->arch_width, config.classes,
+             (long long)(params_count(&t->net->params, PARAM_RGB_TRUNK) +
+                         params_count(&t->net->params, PARAM_DEPTH_TRUNK) +
+                         params_count(&t->net->params, PARAM_MAIN_HEAD) +
+                         params_count(&t->net->params, PARAM_ROTATION_HEAD)),
+             (double)net_bytes(t->net) / 1048576.0);
+    return 0;
+}
+
+static int restore(Trainer *t, SafeFile *file, Err *err)
+{
+    Settings saved;
+    if (checkpoint_describe(file, &t->state, &saved, err) != 0) {
+        return -1;
+    }
+    int rc = settings_compatible(&saved, t->settings, err);
+    settings_free(&saved);
+    if (rc == 0 && t->state.classes != t->corpus.classes) {
+        rc = err_set(err, "the checkpoint was trained on %d classes, the data has %d",
+                     t->state.classes, t->corpus.classes);
+    }
+    if (rc == 0) {
+        rc = weights_restore(t->net, file, true, err);
+    }
+    return rc == 0 ? 0 : err_context(err, "cannot resume the run in %s", t->run.folder);
+}
+
+static int resume(Trainer *t, Err *err)
+{
+    SafeFile *file = checkpoint_open(t->run.folder, t->log, err);
+    if (!file) {
+        return -1;
+    }
+    int rc = restore(t, file, err);
+    safetensors_close(file);
+    if (rc == 0) {
+        char saved[32];
+        time_t when = (time_t)t->state.saved;
+        struct tm local;
+        localtime_r(&when, &local);
+        strftime(saved, sizeof saved, "%Y-%m-%d %H:%M:%S", &local);
+        log_result(t->log, "Loaded checkpoint saved at %s. Resuming from epoch %d", saved,
+                   t->state.epoch);
+    }
+    return rc;
+}
+
+/* A fresh start: pretrained trunks, or the random ones that the net was opened with. */
+static int start_fresh(Trainer *t, Err *err)
+{
+    const Settings *s = t->settings;
+    if (s->resume) {
+        log_note(t->log, "No checkpoint in %s yet: starting at epoch 1.", t->run.folder);
+    }
+    if (strcmp(s->pretrained, "none") == 0) {
+        log_note(t->log, "The trunks start from random weights (--pretrained FILE starts them from "
+                         "torchvision's).");
+        return 0;
+    }
+    if (weights_load_pretrained(t->net, s->pretrained, err) != 0) {
+        return err_context(err, "--pretrained");
+    }
+    log_note(t->log, "Both trunks start from %s.", s->pretrained);
+    return 0;
+}
+
+static int begin(Trainer *t, Err *err)
+{
+    bool there = checkpoint_exists(t->run.folder);
+    t->state.classes = t->corpus.classes;
+    if (there && !t->settings->resume && run_set_aside(&t->run, t->log, err) != 0) {
+        return -1;
+    }
+    int rc = there && t->settings->resume ? resume(t, err) : start_fresh(t, err);
+    return rc == 0 ? run_begin(&t->run, t->settings, t->state.epoch, err) : -1;
+}
+
+int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop, Log *log, Err *err)
+{
+    *t = (Trainer){.settings = settings, .stop = stop, .log = log};
+    char *name = settings_run_name(settings);
+    log_result(log, "Run: %s", name);
+    int rc = run_open(&t->run, settings, name, log, err);
+    free(name);
+    if (rc != 0 || open_corpus(t, err) != 0 || open_device(t, err) != 0 || open_net(t, err) != 0) {
+        return -1;
+    }
+    return begin(t, err);
+}
+
+void trainer_close(Trainer *t)
+{
+    step_close(t->step);
+    input_close(&t->input);
+    net_close(t->net);
+    device_close(t->be);
+    corpus_close(&t->corpus);
+    pool_close(t->pool);
+    run_close(&t->run);
+    *t = (Trainer){0};
+}

@@ -233,10 +233,13 @@ static bool parse_flag(const char *text, bool *flag)
 
 static bool parse_int(const char *text, const Setting *setting, int *value)
 {
+    if (!only_of(text, "+-0123456789")) {
+        return false;
+    }
     char *end;
     errno = 0;
-    long long parsed = only_of(text, "+-0123456789") ? strtoll(text, &end, 10) : 0;
-    if (!only_of(text, "+-0123456789") || errno != 0 || *end || (double)parsed < setting->low ||
+    long long parsed = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end || (double)parsed < setting->low ||
         (double)parsed > setting->high) {
         return false;
     }

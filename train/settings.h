@@ -47,6 +47,9 @@ int settings_parse(Settings *settings, int argc, char **argv, Err *err);
  */
 int settings_read_yaml(Settings *settings, const char *path, Err *err);
 
+/* The same from a text; name stands for the file in messages. */
+int settings_parse_yaml(Settings *settings, const char *yaml, const char *name, Err *err);
+
 /* Checks every value against its range (batch_size >= 2, 0 <= dropout_p < 1, crop_size <=
  * image_size, and so on). */
 int settings_check(const Settings *settings, Err *err);

@@ -160,16 +160,10 @@ static int take_values(Settings *settings, char *const *values, const char *path
     return 0;
 }
 
-int settings_read_yaml(Settings *settings, const char *path, Err *err)
+int settings_parse_yaml(Settings *settings, const char *yaml, const char *path, Err *err)
 {
-    size_t bytes;
-    char *yaml = path_read(path, &bytes, err);
-    if (!yaml) {
-        return -1;
-    }
     unsigned second = find_second_document(yaml);
     if (second > 0) {
-        free(yaml);
         return err_set(err, "%s:%u: a second document begins here ('---'): keep one", path, second);
     }
     Complaint complaint = {0};
@@ -187,7 +181,7 @@ int settings_read_yaml(Settings *settings, const char *path, Err *err)
     int rc = 0;
     cyaml_data_t *values = NULL;
     cyaml_err_t status =
-        cyaml_load_data((const uint8_t *)yaml, bytes, &config, &schema, &values, NULL);
+        cyaml_load_data((const uint8_t *)yaml, strlen(yaml), &config, &schema, &values, NULL);
     if (status != CYAML_OK) {
         if (complaint.message[0] == '\0') {
             snprintf(complaint.message, sizeof complaint.message, "%s", cyaml_strerror(status));
@@ -198,6 +192,13 @@ int settings_read_yaml(Settings *settings, const char *path, Err *err)
     }
     cyaml_free(&config, &schema, values, 0);
     free(fields);
+    return rc;
+}
+
+int settings_read_yaml(Settings *settings, const char *path, Err *err)
+{
+    char *yaml = path_read(path, NULL, err);
+    int rc = yaml ? settings_parse_yaml(settings, yaml, path, err) : -1;
     free(yaml);
     return rc;
 }

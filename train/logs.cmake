@@ -12,5 +12,7 @@ target_include_directories(rodeo_events_proto SYSTEM PUBLIC ${events_folder})
 target_link_libraries(rodeo_events_proto PUBLIC lib_protobuf_c)
 
 rodeo_library(rodeo_logs
-  SOURCES event_record.c events.c metrics.c
-  LINKS rodeo_base rodeo_events_proto lib_isal lib_jansson)
+  SOURCES event_record.c events.c metrics.c plot_draw.c plot_lines.c plot_confusion.c
+  LINKS rodeo_base rodeo_events_proto lib_cairo lib_isal lib_jansson)
+
+rodeo_program(plot_runs SOURCES plot_main.c LINKS rodeo_logs)

@@ -4,12 +4,14 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
     const char *label;
     const double *y; /* count values at x = 1 .. count; NAN leaves a gap */
     int count;
+    bool dashed; /* in the colour of the series before it; every other one has its own */
 } PlotSeries;
 
 /* A line plot with axes, grid and legend. y runs over [y_low, y_high]. */

@@ -1,0 +1,173 @@
+/* plot_runs: draws the accuracy curves of one or more runs into one picture. */
+#include "base/mem.h"
+#include "base/path.h"
+#include "train/metrics.h"
+#include "train/plot.h"
+
+#include <argp.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One run: its folder's metrics, split into the two curves. */
+typedef struct {
+    char *folder;
+    char *label;
+    char *target_label;
+    char *source_label;
+    double *target;
+    double *source;
+    int count; /* the last epoch */
+} Run;
+
+typedef struct {
+    const char *out;
+    Run *runs;
+    int count;
+} Options;
+
+static void run_free(Run *run)
+{
+    free(run->folder);
+    free(run->label);
+    free(run->target_label);
+    free(run->source_label);
+    free(run->target);
+    free(run->source);
+}
+
+static char *last_part(const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') {
+        end--;
+    }
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') {
+        start--;
+    }
+    return mem_format("%.*s", (int)(end - start), path + start);
+}
+
+/* Splits RUN_FOLDER[=label]. A run's own name is full of '=', so an argument that is a folder as it
+ * stands has no label, and otherwise the last '=' counts. */
+static Run run_named(const char *argument)
+{
+    const char *mark = path_is_folder(argument) ? NULL : strrchr(argument, '=');
+    if (!mark) {
+        return (Run){.folder = mem_string(argument), .label = last_part(argument)};
+    }
+    return (Run){.folder = mem_format("%.*s", (int)(mark - argument), argument),
+                 .label = mem_string(mark + 1)};
+}
+
+/* Puts the value of every epoch at its place; an epoch that the file lacks stays a gap. */
+static void take_curves(Run *run, const EpochMetrics *metrics, int lines)
+{
+    for (int i = 0; i < lines; i++) {
+        run->count = metrics[i].epoch > run->count ? metrics[i].epoch : run->count;
+    }
+    run->target = mem_zeroed((size_t)run->count, sizeof *run->target);
+    run->source = mem_zeroed((size_t)run->count, sizeof *run->source);
+    for (int i = 0; i < run->count; i++) {
+        run->target[i] = run->source[i] = NAN;
+    }
+    for (int i = 0; i < lines; i++) {
+        run->target[metrics[i].epoch - 1] = metrics[i].target_accuracy;
+        run->source[metrics[i].epoch - 1] = metrics[i].source_accuracy;
+    }
+}
+
+static int run_read(Run *run, Err *err)
+{
+    char *path = path_join(run->folder, "metrics.jsonl");
+    EpochMetrics *metrics;
+    int lines;
+    int rc = metrics_read(path, &metrics, &lines, err);
+    if (rc == 0 && lines == 0) {
+        rc = err_set(err, "%s: no epoch is finished yet: there is nothing to draw", path);
+    }
+    if (rc == 0) {
+        take_curves(run, metrics, lines);
+        run->target_label = mem_format("target: %s", run->label);
+        run->source_label = mem_format("source: %s", run->label);
+    }
+    free(metrics);
+    free(path);
+    return rc;
+}
+
+static int draw(const Options *options, Err *err)
+{
+    if (!options->out) {
+        return err_set(err, "--out FILE.png is missing: the picture to write (--help explains)");
+    }
+    if (options->count == 0) {
+        return err_set(err, "name the folder of at least one run (--help explains)");
+    }
+    PlotSeries *series = mem_zeroed(2 * (size_t)options->count, sizeof *series);
+    for (int i = 0; i < options->count; i++) {
+        Run *run = &options->runs[i];
+        if (run_read(run, err) != 0) {
+            free(series);
+            return -1;
+        }
+        series[2 * i] = (PlotSeries){run->target_label, run->target, run->count, false};
+        series[2 * i + 1] = (PlotSeries){run->source_label, run->source, run->count, true};
+    }
+    int rc = plot_lines(options->out, "Accuracy on the target and the source test set", "epoch",
+                        "accuracy", 0, 1, series, 2 * options->count, err);
+    free(series);
+    return rc;
+}
+
+static error_t take_option(int key, char *argument, struct argp_state *state)
+{
+    Options *options = state->input;
+    switch (key) {
+    case 'h':
+        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+        return 0;
+    case 'o':
+        options->out = argument;
+        return 0;
+    case ARGP_KEY_ARG:
+        options->runs[options->count++] = run_named(argument);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argp_option known[] = {
+        {"out", 'o', "FILE.png", 0, "The picture to write (needed)", 0},
+        {"help", 'h', NULL, 0, "Print this text", -1},
+        {0},
+    };
+    static const struct argp argp = {
+        .options = known,
+        .parser = take_option,
+        .args_doc = "RUN_FOLDER[=LABEL]...",
+        .doc = "Draws the accuracy of training runs over their epochs: on the target test set as a "
+               "solid line, on the source test set as a dashed one. Each RUN_FOLDER is the folder "
+               "of a run, which holds metrics.jsonl.\v"
+               "Example:\n\n"
+               "  plot_runs --out curves.png experiments/run1=adapted experiments/run2=plain\n",
+    };
+    Options options = {.runs = mem_zeroed((size_t)argc, sizeof(Run))};
+    Err err = {.text = "the command line cannot be read"};
+    int rc = 0;
+    if (argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &options) != 0 ||
+        draw(&options, &err) != 0) {
+        fprintf(stderr, "plot_runs: %s\n", err.text);
+        rc = 1;
+    }
+    for (int i = 0; i < options.count; i++) {
+        run_free(&options.runs[i]);
+    }
+    free(options.runs);
+    return rc;
+}

@@ -94,29 +94,34 @@ static void loss_rotation(Step *step, int group, const int32_t *labels, float *l
                      (float)step->settings.lambda, loss, correct, net_rotation_dlogits(net, group));
 }
 
-void step_run(Step *step, const Batch *batch, uint64_t number)
+void step_learn(Step *step, const void *x_rgb, const void *x_depth, const int32_t *labels,
+                uint64_t number)
 {
     Net *net = step->net;
     Losses *losses = step->losses;
-    int B = net->step.batch;
-    int main_groups = net->step.main_groups;
     step->key_host[0] = step->settings.seed;
     step->key_host[1] = number;
     device_copy_in(step->be, step->dropout_key, step->key_host, sizeof step->key_host);
 
-    input_augment(step->input, batch);
-    net_fprop(net, step->input->x[RGB], step->input->x[DEPTH], step->dropout_key);
-    loss_classify(step, batch->labels);
-    if (main_groups == 2) {
+    net_fprop(net, x_rgb, x_depth, step->dropout_key);
+    loss_classify(step, labels);
+    if (net->step.main_groups == 2) {
         loss_entropy(step);
     }
     if (net->step.rotation_groups == 2) {
-        const int32_t *labels = batch->labels + (size_t)(main_groups * B);
-        loss_rotation(step, 0, labels, &losses->rot_source, &losses->correct_rot_source);
-        loss_rotation(step, 1, labels + B, &losses->rot_target, &losses->correct_rot_target);
+        const int32_t *rotations = labels + (size_t)(net->step.main_groups * net->step.batch);
+        loss_rotation(step, 0, rotations, &losses->rot_source, &losses->correct_rot_source);
+        loss_rotation(step, 1, rotations + net->step.batch, &losses->rot_target,
+                      &losses->correct_rot_target);
     }
     net_bprop(net, step->dropout_key);
     op_sgd(step->be, &step->sgd, net->params.dw, net->params.v, net->params.w);
+}
+
+void step_run(Step *step, const Batch *batch, uint64_t number)
+{
+    input_augment(step->input, batch);
+    step_learn(step, step->input->x[RGB], step->input->x[DEPTH], batch->labels, number);
 }
 
 StepResult step_result(Step *step)
@@ -127,7 +132,9 @@ StepResult step_result(Step *step)
                         .ent = losses.ent,
                         .rot_source = losses.rot_source,
                         .rot_target = losses.rot_target,
-                        .correct = losses.correct};
+                        .correct = losses.correct,
+                        .correct_rot_source = losses.correct_rot_source,
+                        .correct_rot_target = losses.correct_rot_target};
 }
 
 double step_logits_std(const Step *step)

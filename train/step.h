@@ -22,6 +22,7 @@ typedef struct {
     double cls, ent, rot_source,
         rot_target; /* losses without their weights; 0 where switched off */
     int correct;    /* source pictures whose class was found, of B */
+    int correct_rot_source, correct_rot_target; /* pictures whose rotation was found, of B */
 } StepResult;
 
 typedef struct Step Step;
@@ -33,9 +34,14 @@ NetStep step_groups(int batch, double alpha, double lambda);
 Step *step_open(Net *net, const StepSettings *settings, Input *input);
 void step_close(Step *step);
 
-/* Runs one step on a batch: augment, forward, losses, backward, SGD. number counts the run's steps
- * from 0 and selects the dropout masks. */
+/* Runs one step on a batch: augments its pictures, then step_learn. */
 void step_run(Step *step, const Batch *batch, uint64_t number);
+
+/* Forward, losses, backward, SGD over network input x_rgb, x_depth [groups * B, crop, crop, 3] with
+ * labels [groups * B]: classes in the source group, rotations in the rotated ones. number counts
+ * the run's steps from 0 and selects the dropout masks. All in device memory. */
+void step_learn(Step *step, const void *x_rgb, const void *x_depth, const int32_t *labels,
+                uint64_t number);
 
 /* The losses of the last step; waits for it. */
 StepResult step_result(Step *step);

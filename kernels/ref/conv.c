@@ -9,36 +9,40 @@ typedef struct {
 
 typedef void TapVisit(void *context, Tap tap);
 
-/* Visits every pair of an output position and a kernel position that lies inside the picture, for
- * output channel k and input channel c. */
-static void visit_channel_pair(const ConvShape *s, int n, int k, int c, TapVisit *visit,
-                               void *context)
+/* Visits all channels of one output position and one kernel position, unless that one lies outside
+ * the picture. out counts positions of the whole batch, at those of the kernel, row by row. */
+static void visit_position(const ConvShape *s, int64_t out, int at, TapVisit *visit, void *context)
 {
     const int P = conv_out(s->H, s->R, s->stride, s->pad);
     const int Q = conv_out(s->W, s->R, s->stride, s->pad);
-    for (int64_t out = 0; out < (int64_t)P * Q; out++) {
-        for (int at = 0; at < s->R * s->R; at++) {
-            int row = (int)(out / Q) * s->stride - s->pad + at / s->R;
-            int column = (int)(out % Q) * s->stride - s->pad + at % s->R;
-            if (row < 0 || row >= s->H || column < 0 || column >= s->W) {
-                continue;
-            }
+    const int64_t n = out / Q / P;
+    const int64_t row = out / Q % P * s->stride - s->pad + at / s->R;
+    const int64_t column = out % Q * s->stride - s->pad + at % s->R;
+    if (row < 0 || row >= s->H || column < 0 || column >= s->W) {
+        return;
+    }
+    for (int64_t k = 0; k < s->K; k++) {
+        for (int64_t c = 0; c < s->C; c++) {
             visit(context, (Tap){
-                               .x = (((int64_t)n * s->H + row) * s->W + column) * s->C + c,
-                               .w = ((int64_t)k * s->R * s->R + at) * s->C + c,
-                               .y = ((int64_t)n * P * Q + out) * s->K + k,
+                               .x = ((n * s->H + row) * s->W + column) * s->C + c,
+                               .w = (k * s->R * s->R + at) * s->C + c,
+                               .y = out * s->K + k,
                            });
         }
     }
 }
 
+static int64_t output_positions(const ConvShape *s)
+{
+    return (int64_t)s->N * conv_out(s->H, s->R, s->stride, s->pad) *
+           conv_out(s->W, s->R, s->stride, s->pad);
+}
+
 static void visit_all(const ConvShape *s, TapVisit *visit, void *context)
 {
-    for (int n = 0; n < s->N; n++) {
-        for (int k = 0; k < s->K; k++) {
-            for (int c = 0; c < s->C; c++) {
-                visit_channel_pair(s, n, k, c, visit, context);
-            }
+    for (int64_t out = 0; out < output_positions(s); out++) {
+        for (int at = 0; at < s->R * s->R; at++) {
+            visit_position(s, out, at, visit, context);
         }
     }
 }
@@ -64,12 +68,6 @@ static void add_to_w(void *context, Tap tap)
 {
     Products *products = context;
     products->sum[tap.w] += products->a[tap.x] * products->b[tap.y];
-}
-
-static int64_t output_positions(const ConvShape *s)
-{
-    return (int64_t)s->N * conv_out(s->H, s->R, s->stride, s->pad) *
-           conv_out(s->W, s->R, s->stride, s->pad);
 }
 
 void ref_conv_fprop(const ConvShape *s, const double *x, const double *w, const double *bias,

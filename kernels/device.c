@@ -59,6 +59,11 @@ void device_close(Backend *be)
     }
 }
 
+size_t device_activation_bytes(const Backend *be)
+{
+    return be->table->activation_bytes;
+}
+
 const char *device_kind(const Backend *be)
 {
     return be->table->kind;

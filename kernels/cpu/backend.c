@@ -78,6 +78,7 @@ void *cpu_scratch(CpuBackend *cpu, size_t bytes)
 
 static const BackendTable cpu_table = {
     .kind = "cpu",
+    .activation_bytes = sizeof(float),
     .close = cpu_close,
     .description = cpu_description,
     .alloc = cpu_alloc,

@@ -31,6 +31,7 @@ Golden *golden_open(const char *file)
     golden->bytes = path_read(golden->file, &bytes, &err);
     if (golden->bytes == NULL) {
         fail_msg("%s", err.text);
+        return golden;
     }
     uint64_t header_bytes = 0;
     if (bytes >= LENGTH_BYTES) {

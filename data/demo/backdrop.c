@@ -26,7 +26,7 @@ static void draw_real(Backdrop *backdrop, bool wall, float size, Rng *rng)
     }
     if (wall) {
         base.s *= .5F;
-        base.v = shape_range(rng, .12F, .6F);
+        base.v = shape_range(rng, .22F, .75F);
     }
     backdrop->colour[0] = paint_linear(base);
     float contrast = shape_range(rng, .35F, .75F);

@@ -18,7 +18,7 @@ const ThingClass catalogue[CATALOGUE_CLASSES] = {
      &shape_banana,
      {paint_banana,
       {.15F, .8F, .97F},
-      {{.14F, .75F, .8F}, {.22F, .7F, .6F}, {.12F, .6F, .6F}, {.16F, .5F, .85F}, {.1F, .7F, .5F}},
+      {{.14F, .75F, .9F}, {.22F, .7F, .7F}, {.13F, .65F, .8F}, {.16F, .5F, .9F}, {.1F, .7F, .65F}},
       {.08F, .6F, .2F}}},
     {"bowl",
      &shape_bowl,

@@ -19,6 +19,7 @@ typedef struct {
 enum { KEY_OUT = 256, KEY_CLASSES, KEY_PER_CLASS, KEY_SEED, KEY_TAR, KEY_SHEET, KEY_THREADS };
 
 static const struct argp_option option_list[] = {
+    {"help", 'h', NULL, 0, "Print this text", -1},
     {"out", KEY_OUT, "DIR", 0,
      "Folder for the data set: new, empty, or with the same set in it, which is then completed. It "
      "is what train takes as --data_root",
@@ -61,6 +62,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     Options *options = state->input;
     DemoSettings *settings = &options->settings;
     switch (key) {
+    case 'h':
+        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+        break;
     case KEY_OUT:
         options->out = text;
         break;
@@ -141,7 +145,7 @@ int main(int argc, char **argv)
     Options options = {.settings = {.classes = 8, .per_class = 60, .seed = 1}};
     const struct argp argp = {option_list, parse_option, NULL, help_text, NULL, NULL, NULL};
     argp_err_exit_status = 1;
-    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &options);
     Log *log = log_open(stdout, stderr);
     Err err = {0};
     int rc = run(&options, log, &err);

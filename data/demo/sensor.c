@@ -146,7 +146,7 @@ static void punch_holes(Measured *m, const Frame *frame, float share, Rng *rng)
                 hidden = behind > 14 * m->pixel * frame->depth[at];
             }
             float patch = noise_fractal(vec((float)x * 9 / size, (float)y * 9 / size, 0), 3, seed);
-            float limit = .86F - .26F * share - .5F * fminf(frame->specular[at], .3F);
+            float limit = .88F - .24F * share - .5F * fminf(frame->specular[at], .3F);
             bool grazing = frame->normal[at].z < .12F + .16F * share * patch;
             m->hole[at] = hidden || grazing || patch > limit;
         }

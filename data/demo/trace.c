@@ -98,7 +98,7 @@ Hit trace_ray(const Scene *scene, Vec3 way)
     }
     hit.point = vec_along(eye, way, hit.distance);
     if (hit.seen >= 0) {
-        float h = fmaxf(.004F, .5F * scene->camera.pixel * hit.distance);
+        float h = fmaxf(.009F, .5F * scene->camera.pixel * hit.distance);
         hit.normal = thing_normal(&scene->thing[hit.seen], hit.local, h);
     }
     return hit;

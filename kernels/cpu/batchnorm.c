@@ -166,7 +166,7 @@ void batchnorm_statistics(const CpuBackend *cpu, const RowChunks *cut, float eps
                           const float *x, const GroupStatistics *out, void *scratch)
 {
     int C = cut->C;
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int chunk = 0; chunk < cut->chunks; chunk++) {
         Moments m = moments_at(scratch, C, chunk);
         chunk_moments(&m, x + row_chunk_first(cut, chunk) * C, row_chunk_rows(cut, chunk), C);
@@ -245,7 +245,7 @@ static void normalise_chunk(const Normalise *p, int64_t rows, int C, const float
 static void normalise(const CpuBackend *cpu, const RowChunks *cut, const Normalise *p,
                       const float *x, const float *residual, float *y)
 {
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int i = 0; i < cut->chunks; i++) {
         int chunk = cut->chunks - 1 - i;
         int64_t at = row_chunk_first(cut, chunk) * cut->C;

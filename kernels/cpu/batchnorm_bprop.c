@@ -218,12 +218,12 @@ static void group_bprop(const CpuBackend *cpu, const RowChunks *cut, const Group
                         const float *gamma, const float *mean, const float *invstd,
                         const BackwardScratch *b)
 {
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int chunk = 0; chunk < cut->chunks; chunk++) {
         chunk_gradient_sums(t, cut, chunk, mean, b);
     }
     finish_gradient_sums(cut, gamma, invstd, b);
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int i = 0; i < cut->chunks; i++) {
         chunk_dx(t, cut, cut->chunks - 1 - i, mean, b);
     }

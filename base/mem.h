@@ -8,21 +8,21 @@
 #define RODEO_ALIGNMENT 64 /* bytes: a cache line, and the widest vector register */
 
 /* bytes of uninitialised memory (at least 1). */
-void *mem_alloc(size_t bytes);
+void *mem_alloc(size_t bytes) __attribute__((returns_nonnull));
 
 /* count elements of `size` bytes each, all zero. */
-void *mem_zeroed(size_t count, size_t size);
+void *mem_zeroed(size_t count, size_t size) __attribute__((returns_nonnull));
 
 /* Resizes a block from this header; old may be NULL. */
-void *mem_resize(void *old, size_t bytes);
+void *mem_resize(void *old, size_t bytes) __attribute__((returns_nonnull));
 
 /* bytes of uninitialised memory, aligned to RODEO_ALIGNMENT. */
-void *mem_aligned(size_t bytes);
+void *mem_aligned(size_t bytes) __attribute__((returns_nonnull));
 
 /* A copy of a string. */
-char *mem_string(const char *text);
+char *mem_string(const char *text) __attribute__((returns_nonnull));
 
 /* A new string, formatted as printf does it. */
-char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2), returns_nonnull));
 
 #endif

@@ -69,6 +69,13 @@ ssize_t __wrap_write(int fd, const void *data, size_t bytes)
     return fault_strikes() ? -1 : __real_write(fd, data, bytes > 1 ? bytes / 2 : bytes);
 }
 
+ssize_t __real_pwrite64(int fd, const void *data, size_t bytes, off_t offset);
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset);
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset)
+{
+    return fault_strikes() ? -1 : __real_pwrite64(fd, data, bytes > 1 ? bytes / 2 : bytes, offset);
+}
+
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __wrap_fsync(int fd)
@@ -355,6 +362,41 @@ static void every_death_leaves_a_whole_file(void **state)
     }
 }
 
+static int replace_out_of_order(const Place *place, Err *err)
+{
+    const size_t half = strlen(NEW_TEXT) / 2;
+    AtomicFile file;
+    if (atomic_file_open(&file, place->path, err) != 0) {
+        return -1;
+    }
+    if (atomic_file_write_at(&file, (int64_t)half, NEW_TEXT + half, strlen(NEW_TEXT) - half, err) !=
+            0 ||
+        atomic_file_write_at(&file, 0, NEW_TEXT, half, err) != 0) {
+        atomic_file_abort(&file);
+        return -1;
+    }
+    return atomic_file_commit(&file, err);
+}
+
+static void writing_at_an_offset(void **state)
+{
+    const Place *place = *state;
+    place_reset(place);
+    assert_int_equal(replace_out_of_order(place, NULL), 0);
+    assert_content(place->path, NEW_TEXT);
+
+    place_reset(place);
+    fault_set(FAULT_INTERRUPT, 2, 0);
+    assert_int_equal(replace_out_of_order(place, NULL), 0);
+    fault_set(FAULT_NONE, 0, 0);
+    assert_content(place->path, NEW_TEXT);
+
+    int calls = calls_of(replace_out_of_order, place);
+    for (int at = 0; at < calls; at++) {
+        fail_at(replace_out_of_order, place, at, EIO);
+    }
+}
+
 /* ---- paths -------------------------------------------------------------------------------------
  */
 
@@ -436,6 +478,7 @@ int main(void)
         IN_FOLDER(full_disk_says_what_to_do),
         IN_FOLDER(interrupted_write_goes_on),
         IN_FOLDER(folder_without_fsync_is_fine),
+        IN_FOLDER(writing_at_an_offset),
         IN_FOLDER(every_death_leaves_a_whole_file),
         cmocka_unit_test(joining_puts_one_slash),
         IN_FOLDER(folders_are_made_with_what_is_above),

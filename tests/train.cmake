@@ -1,0 +1,14 @@
+rodeo_test(test_settings SOURCES test_settings.c LINKS rodeo_settings)
+rodeo_test(test_settings_yaml SOURCES test_settings_yaml.c LINKS rodeo_settings)
+rodeo_test(test_events SOURCES test_events.c LINKS rodeo_logs)
+rodeo_test(test_metrics SOURCES test_metrics.c LINKS rodeo_logs)
+rodeo_test(test_plot SOURCES test_plot.c LINKS rodeo_logs)
+
+# TensorBoard's own reader, where scripts/bootstrap has installed it.
+add_executable(write_events write_events.c)
+target_link_libraries(write_events PRIVATE rodeo_logs)
+set_target_properties(write_events PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test(NAME check_events
+         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/with_reference.sh ${PROJECT_SOURCE_DIR}/.venv/bin/python
+                 tensorboard ${CMAKE_CURRENT_SOURCE_DIR}/check_events.py $<TARGET_FILE:write_events>)
+set_tests_properties(check_events PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)

@@ -31,6 +31,9 @@ typedef struct {
     int at;    /* which wrapped call, counted from 0 */
     int calls; /* so far */
     int error; /* errno for FAULT_ERROR */
+    /* What fsync has not seen yet, whatever the fault: a write or a rename; and whether something
+     * was renamed in that state. */
+    int unsynced, renamed_unsynced;
 } Fault;
 
 static Fault fault;
@@ -66,6 +69,7 @@ ssize_t __wrap_write(int fd, const void *data, size_t bytes);
 /* Half of what was asked for at most: a write may always be short. */
 ssize_t __wrap_write(int fd, const void *data, size_t bytes)
 {
+    fault.unsynced = 1;
     return fault_strikes() ? -1 : __real_write(fd, data, bytes > 1 ? bytes / 2 : bytes);
 }
 
@@ -73,6 +77,7 @@ ssize_t __real_pwrite64(int fd, const void *data, size_t bytes, off_t offset);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t bytes, off_t offset)
 {
+    fault.unsynced = 1;
     return fault_strikes() ? -1 : __real_pwrite64(fd, data, bytes > 1 ? bytes / 2 : bytes, offset);
 }
 
@@ -80,6 +85,7 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __wrap_fsync(int fd)
 {
+    fault.unsynced = 0;
     return fault_strikes() ? -1 : __real_fsync(fd);
 }
 
@@ -98,7 +104,16 @@ int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to)
 {
+    fault.renamed_unsynced |= fault.unsynced;
+    fault.unsynced = 1;
     return fault_strikes() ? -1 : __real_rename(from, to);
+}
+
+int __real_mkdir(const char *path, mode_t mode);
+int __wrap_mkdir(const char *path, mode_t mode);
+int __wrap_mkdir(const char *path, mode_t mode)
+{
+    return fault_strikes() ? -1 : __real_mkdir(path, mode);
 }
 
 /* ---- a folder of its own for each test ---------------------------------------------------------
@@ -228,6 +243,17 @@ static void aborting_leaves_the_old_file(void **state)
     atomic_file_abort(&file);
     assert_content(place->path, OLD_TEXT);
     assert_false(path_is_file(place->temporary));
+}
+
+/* The data must be on the disk before it gets its name, and the name before success is reported. */
+static void success_means_durable(void **state)
+{
+    const Place *place = *state;
+    place_reset(place);
+    fault_set(FAULT_NONE, 0, 0);
+    assert_int_equal(replace_plainly(place, NULL), 0);
+    assert_false(fault.renamed_unsynced);
+    assert_false(fault.unsynced);
 }
 
 static int calls_of(Replace *replace, const Place *place)
@@ -445,8 +471,10 @@ static void folder_errors_name_the_reason(void **state)
     assert_non_null(strstr(err.text, strerror(EEXIST)));
     free(under_file);
     /* The reason is the one that mkdir gave, not that of a later look at the folder. */
-    assert_int_equal(path_make_folders("/proc/rodeo", &err), -1);
-    char *reason = mem_format("/proc/rodeo: cannot create this folder: %s", strerror(ENOENT));
+    fault_set(FAULT_ERROR, 0, EACCES);
+    assert_int_equal(path_make_folders("rodeo-missing", &err), -1);
+    fault_set(FAULT_NONE, 0, 0);
+    char *reason = mem_format("rodeo-missing: cannot create this folder: %s", strerror(EACCES));
     assert_string_equal(err.text, reason);
     free(reason);
 }
@@ -473,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(replacing_works),
         IN_FOLDER(aborting_leaves_the_old_file),
+        IN_FOLDER(success_means_durable),
         IN_FOLDER(every_error_is_reported),
         IN_FOLDER(only_closing_the_folder_may_fail_silently),
         IN_FOLDER(full_disk_says_what_to_do),

@@ -64,6 +64,28 @@ static void loops_follow_each_other(void **state)
     }
 }
 
+static void set_late(void *context, int64_t index)
+{
+    int *values = context;
+    usleep(1000);
+    values[index] = 1;
+}
+
+static void run_waits_for_the_slowest(void **state)
+{
+    (void)state;
+    enum { COUNT = 8 };
+    Pool *pool = pool_open(COUNT);
+    for (int loop = 0; loop < 20; loop++) {
+        int values[COUNT] = {0};
+        pool_run(pool, COUNT, set_late, values);
+        for (int i = 0; i < COUNT; i++) {
+            assert_int_equal(values[i], 1);
+        }
+    }
+    pool_close(pool);
+}
+
 static void default_is_one_thread_a_core(void **state)
 {
     (void)state;
@@ -104,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_index_is_visited_once),
         cmocka_unit_test(loops_follow_each_other),
+        cmocka_unit_test(run_waits_for_the_slowest),
         cmocka_unit_test(default_is_one_thread_a_core),
         cmocka_unit_test(nested_loop_ends_the_program),
     };

@@ -81,19 +81,24 @@ static void below_is_uniform(void **state)
     }
 }
 
-/* With n = 3 * 2^30 a plain remainder would hit the lowest third twice as often as the others. */
+/* With n = 3 * 2^30 the plain remainder of a word would hit the lowest third twice as often as the
+ * others, and the plain high half of the product the multiples of three. */
 static void below_has_no_bias_for_large_n(void **state)
 {
     (void)state;
     const uint32_t n = 3u << 30;
     int thirds[3] = {0};
+    int residues[3] = {0};
     Rng rng = rng_at(2, RNG_SHUFFLE, 0, 0, 0);
     for (int i = 0; i < DRAWS; i++) {
-        thirds[rng_below(&rng, n) / (1u << 30)]++;
+        uint32_t drawn = rng_below(&rng, n);
+        thirds[drawn / (1u << 30)]++;
+        residues[drawn % 3]++;
     }
     double deviation = sqrt(DRAWS * (1.0 / 3) * (2.0 / 3));
     for (int i = 0; i < 3; i++) {
         assert_true(fabs(thirds[i] - DRAWS / 3.0) < 5 * deviation);
+        assert_true(fabs(residues[i] - DRAWS / 3.0) < 5 * deviation);
     }
 }
 
@@ -102,16 +107,20 @@ static void uniform_uses_53_bits(void **state)
     (void)state;
     Rng rng = rng_at(3, RNG_INITIAL_WEIGHTS, 0, 0, 0);
     double sum = 0;
-    uint64_t bits_seen = 0;
+    int ones[53] = {0};
     for (int i = 0; i < DRAWS; i++) {
         double drawn = rng_uniform(&rng);
         assert_true(drawn >= 0 && drawn < 1);
         sum += drawn;
         double scaled = drawn * 0x1p53;
         assert_true(scaled == floor(scaled));
-        bits_seen |= (uint64_t)scaled;
+        for (int bit = 0; bit < 53; bit++) {
+            ones[bit] += (int)((uint64_t)scaled >> bit & 1);
+        }
     }
-    assert_true(bits_seen == (UINT64_C(1) << 53) - 1);
+    for (int bit = 0; bit < 53; bit++) {
+        assert_true(fabs(ones[bit] - DRAWS / 2.0) < 5 * sqrt(DRAWS / 4.0));
+    }
     assert_true(fabs(sum / DRAWS - 0.5) < 5 * sqrt(1.0 / 12 / DRAWS));
 }
 

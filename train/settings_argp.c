@@ -3,7 +3,6 @@
 
 #include <argp.h>
 #include <errno.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,9 +155,9 @@ static char *describe(const Setting *setting)
                 : mem_format("%s (default: %s)", setting->help, setting->initial);
 }
 
-/* The table as argp wants it, a heading before each group. The docs of the settings' entries are
- * owned. */
-static struct argp_option *make_options(void)
+/* The table as argp wants it, a heading before each group. Entry i of docs (one a setting)
+ * becomes that setting's text. Both are the caller's to free. */
+static struct argp_option *make_options(char **docs)
 {
     static const struct argp_option first[] = {
         {.doc = "Data:", .group = GROUP_DATA},
@@ -183,10 +182,11 @@ static struct argp_option *make_options(void)
     memcpy(options, first, sizeof first);
     const Setting *setting;
     for (size_t i = 0; (setting = setting_at(i)); i++) {
+        docs[i] = describe(setting);
         *next++ = (struct argp_option){.name = setting->name,
                                        .key = KEY_SETTING + (int)i,
                                        .arg = setting->value,
-                                       .doc = describe(setting),
+                                       .doc = docs[i],
                                        .group = setting->group};
         if (strcmp(setting->name, "test_batches") == 0) {
             /* The original program had no other option with this letter, so its users may write
@@ -195,16 +195,6 @@ static struct argp_option *make_options(void)
         }
     }
     return options;
-}
-
-static void free_options(struct argp_option *options)
-{
-    for (struct argp_option *o = options; !is_end(o); o++) {
-        if (o->key >= KEY_SETTING) {
-            free((char *)(uintptr_t)o->doc);
-        }
-    }
-    free(options);
 }
 
 static int apply(Settings *settings, const Parse *parse, Err *err)
@@ -225,7 +215,8 @@ static int apply(Settings *settings, const Parse *parse, Err *err)
 
 int settings_parse(Settings *settings, int argc, char **argv, Err *err)
 {
-    struct argp_option *options = make_options();
+    char **docs = mem_zeroed(setting_count(), sizeof *docs);
+    struct argp_option *options = make_options(docs);
     Parse parse = {.options = options,
                    .given = mem_zeroed((size_t)argc + 1, sizeof *parse.given),
                    .next = 1,
@@ -247,6 +238,10 @@ int settings_parse(Settings *settings, int argc, char **argv, Err *err)
         rc = apply(settings, &parse, err);
     }
     free(parse.given);
-    free_options(options);
+    free(options);
+    for (size_t i = 0; i < setting_count(); i++) {
+        free(docs[i]);
+    }
+    free((void *)docs);
     return rc;
 }

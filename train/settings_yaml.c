@@ -160,11 +160,11 @@ static int take_values(Settings *settings, char *const *values, const char *path
     return 0;
 }
 
-int settings_parse_yaml(Settings *settings, const char *yaml, const char *path, Err *err)
+int settings_parse_yaml(Settings *settings, const char *yaml, const char *name, Err *err)
 {
     unsigned second = find_second_document(yaml);
     if (second > 0) {
-        return err_set(err, "%s:%u: a second document begins here ('---'): keep one", path, second);
+        return err_set(err, "%s:%u: a second document begins here ('---'): keep one", name, second);
     }
     Complaint complaint = {0};
     const cyaml_config_t config = {.log_fn = take_log,
@@ -186,9 +186,9 @@ int settings_parse_yaml(Settings *settings, const char *yaml, const char *path, 
         if (complaint.message[0] == '\0') {
             snprintf(complaint.message, sizeof complaint.message, "%s", cyaml_strerror(status));
         }
-        rc = explain(path, yaml, &complaint, err);
+        rc = explain(name, yaml, &complaint, err);
     } else if (values) {
-        rc = take_values(settings, values, path, yaml, err);
+        rc = take_values(settings, values, name, yaml, err);
     }
     cyaml_free(&config, &schema, values, 0);
     free(fields);

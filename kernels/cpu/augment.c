@@ -109,6 +109,7 @@ typedef struct {
     const uint8_t *pixels;
     int resize, crop;
     Workspace *w;
+    int ring_rows;
     int ready; /* the next picture row to be resized across */
 } Cutter;
 
@@ -120,7 +121,7 @@ static const uint8_t *row_across(Cutter *cut, int h)
     if (item->width == cut->resize) {
         return pixels + (int64_t)item->left * 3;
     }
-    uint8_t *slot = cut->w->ring + (int64_t)(h % cut->w->down.taps) * cut->crop * 3;
+    uint8_t *slot = cut->w->ring + (int64_t)(h % cut->ring_rows) * cut->crop * 3;
     if (h >= cut->ready) {
         resize_row(&cut->w->across, item->left, cut->crop, pixels, slot);
         cut->ready = h + 1;
@@ -184,7 +185,8 @@ static void augment_picture(const Augment *a, const AugmentItem *item, const uin
                   .pixels = pixels + item->offset,
                   .resize = a->s->resize,
                   .crop = crop,
-                  .w = w};
+                  .w = w,
+                  .ring_rows = filter_taps(item->height, a->s->resize)};
     Placement p = place(item, crop);
     for (int r = 0; r < crop; r++) {
         const uint8_t *row = crop_row(&cut, r);

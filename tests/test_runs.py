@@ -1,0 +1,363 @@
+"""Whole runs of the programs on a small generated data set: what a user sees and what is left on disk.
+
+Usage: test_runs.py BUILD_FOLDER. Needs Python's standard library only.
+"""
+import csv
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
+SMALL = ["--arch_width", "4", "--image_size", "72", "--crop_size", "66", "--batch_size", "4",
+         "--threads", "1", "--num_workers", "1", "--lr", "0.01", "--device", "cpu", "--epochs", "3"]
+STDOUT_LINES = ["Training accuracy (Classification)", "Validation source accuracy (Classification)",
+                "Validation source rotation accuracy", "Validation target rotation accuracy",
+                "Evaluation Target classification accuracy"]
+TAGS = ["Train/feature_std", "Loss/train_cls", "Loss/val_cls", "Accuracy/train_cls",
+        "Accuracy/val_cls", "Loss/rot_train_source", "Loss/rot_train_target", "Loss/rot_val_source",
+        "Accuracy/rot_val_source", "Loss/rot_val_target", "Accuracy/rot_val_target",
+        "Loss/eval_target", "Accuracy/eval_target"]
+
+
+def call(program, *arguments, **options):
+    """Runs a program of the build to its end."""
+    return subprocess.run([BUILD / program, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=600, check=False, **options)
+
+
+def read_safetensors(path):
+    """Metadata and {name: bytes of the tensor}."""
+    content = pathlib.Path(path).read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + length])
+    metadata = header.pop("__metadata__", {})
+    data = content[8 + length:]
+    return metadata, {name: data[slice(*entry["data_offsets"])] for name, entry in header.items()}
+
+
+def limit_file_size(limit):
+    """For preexec_fn: writing a file beyond limit bytes fails, as on a full disk."""
+    def apply():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return apply
+
+
+class RunTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="rodeo-runs-"))
+        cls.data = cls.folder / "data"
+        made = call("demo_data", "--out", cls.data, "--classes", 3, "--per_class", 12, "--seed", 3)
+        assert made.returncode == 0, made.stderr
+        cls.whole = cls.folder / "whole"
+        cls.undisturbed = cls.train(cls.whole)
+        assert cls.undisturbed.returncode == 0, cls.undisturbed.stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def train(cls, logdir, *arguments, data=None, **options):
+        return call("train", "--data_root", data or cls.data, "--logdir", logdir, *SMALL, *arguments,
+                    **options)
+
+    def run_folder(self, logdir):
+        runs = [path for path in pathlib.Path(logdir).iterdir() if path.is_dir()]
+        self.assertEqual(len(runs), 1)
+        return runs[0]
+
+    def assert_one_line(self, result, *parts):
+        """It failed, and its last line on stderr says so with all these parts."""
+        self.assertEqual(result.returncode, 1, result.stderr)
+        last = result.stderr.strip().splitlines()[-1]
+        for part in parts:
+            self.assertIn(str(part), last)
+        self.assertNotIn("Sanitizer", result.stderr)
+
+    # ---- what a run prints and leaves ----
+
+    def test_standard_output_is_the_reference_s(self):
+        lines = self.undisturbed.stdout.splitlines()
+        self.assertEqual(lines[0], "Run: " + self.run_folder(self.whole).name)
+        self.assertEqual(lines[1], "WARNING! CUDA not available")
+        expected = []
+        for epoch in (1, 2, 3):
+            expected += [f"Epoch {epoch} / 3"]
+            expected += [f"Epoch: {epoch} - {text}: " for text in STDOUT_LINES]
+            expected += ["Checkpoint saved"]
+        self.assertEqual(len(lines), 2 + len(expected))
+        for line, start in zip(lines[2:], expected):
+            self.assertTrue(line.startswith(start), line)
+            if start.endswith(": "):
+                number = line[len(start):]
+                self.assertEqual(repr(float(number)), number)
+
+    def test_run_folder_is_complete(self):
+        folder = self.run_folder(self.whole)
+        names = {path.name for path in folder.iterdir()}
+        self.assertLessEqual({"checkpoint.safetensors", "config.yaml", "metrics.jsonl", "log.txt"}, names)
+        self.assertEqual([name for name in names if name.endswith(".tmp")], [])
+        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([m["epoch"] for m in metrics], [1, 2, 3])
+        for key in ("loss_rec", "loss_ent", "loss_rot", "lr", "source_accuracy",
+                    "source_rotation_accuracy", "target_rotation_accuracy", "target_accuracy",
+                    "seconds_train", "seconds_eval", "pairs_per_second"):
+            self.assertIsInstance(metrics[-1][key], float, key)
+        last = [line for line in self.undisturbed.stdout.splitlines() if "Evaluation Target" in line][-1]
+        self.assertEqual(float(last.rsplit(" ", 1)[1]), metrics[-1]["target_accuracy"])
+        log = (folder / "log.txt").read_text()
+        for line in self.undisturbed.stdout.splitlines()[1:]:
+            self.assertIn(line + "\n", log)
+
+    def test_events_are_what_tensorboard_reads(self):
+        python = pathlib.Path(__file__).resolve().parent.parent / ".venv/bin/python"
+        if not python.exists():
+            if os.environ.get("RODEO_REQUIRE_REFERENCE") == "1":
+                self.fail(f"{python} is missing: run scripts/bootstrap --reference")
+            self.skipTest("no reference environment")
+        folder = self.run_folder(self.whole)
+        code = ("import sys, json\n"
+                "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
+                "events = EventAccumulator(sys.argv[1]); events.Reload()\n"
+                "print(json.dumps({t: [[e.step, e.value] for e in events.Scalars(t)]"
+                " for t in events.Tags()['scalars']}))\n")
+        scalars = json.loads(subprocess.run([python, "-c", code, folder], check=True,
+                                            capture_output=True, text=True).stdout)
+        self.assertLessEqual(set(TAGS), set(scalars))
+        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for tag, key in (("Accuracy/eval_target", "target_accuracy"), ("Loss/val_cls", "source_loss")):
+            self.assertEqual([step for step, _ in scalars[tag]], [1, 2, 3])
+            for (_, value), m in zip(scalars[tag], metrics):
+                self.assertAlmostEqual(value, m[key], places=5)
+
+    def test_source_only_has_no_rotation(self):
+        logdir = self.folder / "source-only"
+        result = self.train(logdir, "--weight_rot", 0, "--weight_ent", 0, "--epochs", 1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("rotation", result.stdout)
+        metrics = json.loads((self.run_folder(logdir) / "metrics.jsonl").read_text())
+        self.assertIsNone(metrics["loss_rot"])
+        self.assertIsNone(metrics["target_rotation_accuracy"])
+
+    def test_sanitycheck_prints_the_running_loss(self):
+        result = self.train(self.folder / "sanity", "--sanitycheck", "--epochs", 1)
+        losses = [line for line in result.stdout.splitlines() if line.replace(".", "").isdigit()]
+        self.assertEqual(len(losses), 36 // 4)
+
+    def test_smallset_trains(self):
+        logdir = self.folder / "smallset"
+        result = self.train(logdir, "--smallset", "--epochs", 1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("dataset=smallset", self.run_folder(logdir).name)
+
+    # ---- resuming ----
+
+    def test_resumed_runs_end_with_the_same_bytes(self):
+        _, expected = read_safetensors(self.run_folder(self.whole) / "checkpoint.safetensors")
+        for epoch in (1, 2):
+            with self.subTest(interrupted_after=epoch):
+                logdir = self.folder / f"interrupted-{epoch}"
+                self.kill_after_epoch(logdir, epoch)
+                resumed = self.train(logdir, "--resume")
+                self.assertEqual(resumed.returncode, 0, resumed.stderr)
+                self.assertRegex(resumed.stdout, r"Loaded checkpoint saved at \d{4}-\d\d-\d\d "
+                                                 rf"\d\d:\d\d:\d\d\. Resuming from epoch {epoch}\n")
+                folder = self.run_folder(logdir)
+                _, weights = read_safetensors(folder / "checkpoint.safetensors")
+                self.assertEqual(set(weights), set(expected))
+                for name, value in expected.items():
+                    self.assertEqual(weights[name], value, name)
+                metrics = [json.loads(line)
+                           for line in (folder / "metrics.jsonl").read_text().splitlines()]
+                self.assertEqual([m["epoch"] for m in metrics], [1, 2, 3])
+
+    def kill_after_epoch(self, logdir, epoch):
+        """SIGKILL as soon as the checkpoint of this epoch is announced."""
+        command = [BUILD / "train", "--data_root", self.data, "--logdir", logdir, *SMALL]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True) as process:
+            for line in process.stdout:
+                epoch -= line == "Checkpoint saved\n"
+                if epoch == 0:
+                    process.kill()
+                    break
+
+    def test_resume_without_checkpoint_starts_and_says_so(self):
+        result = self.train(self.folder / "nothing", "--resume", "--epochs", 1)
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("No checkpoint in", result.stderr)
+        self.assertIn("Epoch 1 / 1", result.stdout)
+
+    def test_finished_run_is_done(self):
+        logdir = self.copy_of_whole("finished")
+        before = (self.run_folder(logdir) / "checkpoint.safetensors").read_bytes()
+        result = self.train(logdir, "--resume")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("Epoch 4", result.stdout)
+        self.assertIn("done already", result.stderr)
+        self.assertEqual((self.run_folder(logdir) / "checkpoint.safetensors").read_bytes(), before)
+
+    def test_starting_over_keeps_the_earlier_run(self):
+        logdir = self.copy_of_whole("over")
+        checkpoint = (self.run_folder(logdir) / "checkpoint.safetensors").read_bytes()
+        result = self.train(logdir)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("starting over", result.stderr)
+        kept = list(self.run_folder(logdir).glob("until-*/checkpoint.safetensors"))
+        self.assertEqual([path.read_bytes() for path in kept], [checkpoint])
+
+    def test_signal_ends_the_run_resumably(self):
+        logdir = self.folder / "signal"
+        command = [BUILD / "train", "--data_root", self.data, "--logdir", logdir, *SMALL]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as process:
+            while process.stdout.readline() != "Epoch 2 / 3\n":
+                pass
+            process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            _, stderr = process.communicate()
+            self.assertLess(time.monotonic() - start, 10)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+        self.assertIn("--resume", stderr)
+        self.assertEqual(self.train(logdir, "--resume").returncode, 0)
+
+    # ---- checkpoints that do not fit or are damaged ----
+
+    def copy_of_whole(self, name):
+        logdir = self.folder / name
+        shutil.copytree(self.whole, logdir)
+        return logdir
+
+    def test_damaged_checkpoint_falls_back_to_the_one_before(self):
+        logdir = self.copy_of_whole("damaged")
+        path = self.run_folder(logdir) / "checkpoint.safetensors"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        result = self.train(logdir, "--resume")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("warning: ", result.stderr)
+        self.assertIn("damaged", result.stderr)
+        self.assertIn("Resuming from epoch 2", result.stdout)
+        _, expected = read_safetensors(self.run_folder(self.whole) / "checkpoint.safetensors")
+        _, weights = read_safetensors(path)
+        self.assertEqual(weights, expected)
+
+    def test_two_damaged_checkpoints_are_refused(self):
+        logdir = self.copy_of_whole("both-damaged")
+        for path in self.run_folder(logdir).glob("checkpoint.safetensors*"):
+            path.write_bytes(path.read_bytes()[:-100])
+        self.assert_one_line(self.train(logdir, "--resume"), "neither checkpoint can be used")
+
+    def test_other_settings_are_refused(self):
+        for option, value, word in (("--seed", 5, "seed"), ("--arch_width", 8, "arch_width"),
+                                    ("--crop_size", 68, "crop_size"), ("--dropout_p", 0.1, "dropout_p")):
+            with self.subTest(option=option):
+                logdir = self.copy_of_whole("other" + option)
+                checkpoint = self.run_folder(logdir) / "checkpoint.safetensors"
+                before = checkpoint.read_bytes()
+                self.assert_one_line(self.train(logdir, "--resume", option, value), word)
+                self.assertEqual(checkpoint.read_bytes(), before)
+
+    # ---- evaluate ----
+
+    def test_evaluate_agrees_with_training(self):
+        out = self.folder / "evaluation"
+        checkpoint = self.run_folder(self.whole) / "checkpoint.safetensors"
+        result = call("evaluate", "--data_root", self.data, "--checkpoint", checkpoint, "--out", out,
+                      "--threads", 1, "--batch_size", 7)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        metrics = json.loads((checkpoint.parent / "metrics.jsonl").read_text().splitlines()[-1])
+        with open(out / "target-predictions.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual(len(rows), 36)
+        correct = sum(row["true class"] == row["predicted class"] for row in rows)
+        self.assertEqual(correct, sum(int(row["correct"]) for row in rows))
+        self.assertEqual(correct / 36, metrics["target_accuracy"])
+        with open(out / "target-confusion.csv", encoding="utf-8") as file:
+            matrix = [[int(cell) for cell in row[1:]] for row in list(csv.reader(file))[1:]]
+        self.assertEqual(sum(matrix[i][i] for i in range(3)), correct)
+        self.assertEqual([sum(row) for row in matrix], [12, 12, 12])
+        self.assertIn(f"target accuracy: {100 * correct / 36:.2f} %", result.stdout)
+        self.assertEqual((out / "target-confusion.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+
+    def test_evaluate_refuses_what_is_no_checkpoint(self):
+        wrong = self.folder / "wrong.safetensors"
+        wrong.write_bytes(b"nonsense")
+        self.assert_one_line(call("evaluate", "--data_root", self.data, "--checkpoint", wrong), wrong)
+
+    # ---- everything that can be wrong from outside ----
+
+    def test_wrong_options(self):
+        for arguments, parts in ((["--lr", "fast"], ["--lr", "fast"]), (["--nonsense"], ["nonsense"]),
+                                 (["--batch_size", "1"], ["batch_size"]),
+                                 (["--crop_size", "40"], ["65"])):
+            with self.subTest(arguments=arguments):
+                self.assert_one_line(self.train(self.folder / "wrong", *arguments), *parts)
+
+    def test_missing_data(self):
+        missing = self.folder / "not-there"
+        self.assert_one_line(self.train(self.folder / "missing", data=missing), missing)
+
+    def test_missing_pictures_are_named_and_counted(self):
+        data = self.folder / "holes"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("rodeo-cache"))
+        removed = sorted(data.glob("ROD/surfnorm-washington/*/*/*.png"))[:7]
+        for path in removed:
+            path.unlink()
+        result = self.train(self.folder / "holes-log", data=data)
+        self.assert_one_line(result, "7 of the 72 pictures", "ROD")
+        self.assertTrue(any(path.name in result.stderr for path in removed))
+
+    def test_truncated_picture_is_named(self):
+        data = self.folder / "cut"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("rodeo-cache"))
+        victim = sorted(data.glob("synROD/*/rgb/*.png"))[5]
+        victim.write_bytes(victim.read_bytes()[:200])
+        self.assert_one_line(self.train(self.folder / "cut-log", data=data), victim.name)
+        self.assertEqual(list(data.glob("rodeo-cache/synROD*")), [])
+
+    def test_logdir_that_cannot_be_written(self):
+        blocker = self.folder / "a-file"
+        blocker.write_text("")
+        self.assert_one_line(self.train(blocker / "logs"), "--logdir", blocker)
+
+    def test_full_disk_while_checkpointing(self):
+        logdir = self.folder / "full"
+        self.kill_after_epoch(logdir, 1)
+        checkpoint = self.run_folder(logdir) / "checkpoint.safetensors"
+        before = checkpoint.read_bytes()
+        result = self.train(logdir, "--resume", preexec_fn=limit_file_size(len(before) // 2))
+        self.assert_one_line(result, "checkpoint.safetensors")
+        self.assertEqual(checkpoint.read_bytes(), before)
+        self.assertEqual(list(checkpoint.parent.glob("*.tmp")), [])
+        self.assertEqual(self.train(logdir, "--resume").returncode, 0)
+
+    def test_full_disk_while_packing(self):
+        data = self.folder / "tight"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("rodeo-cache"))
+        result = self.train(self.folder / "tight-log", data=data,
+                            preexec_fn=limit_file_size(100_000))
+        self.assert_one_line(result, ".pack")
+        self.assertEqual(list(data.glob("rodeo-cache/*")), [])
+
+    def test_pretrained_file_is_checked(self):
+        wrong = self.folder / "wrong-weights.safetensors"
+        shutil.copy(self.run_folder(self.whole) / "checkpoint.safetensors", wrong)
+        self.assert_one_line(self.train(self.folder / "pretrained", "--pretrained", wrong),
+                             "--pretrained", "conv1.weight")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -38,6 +38,9 @@ def main():
 
     times = [event.wall_time for event in reader.Scalars("Loss/train_cls")]
     expect("order of times", times, sorted(times))
+    shapes = [[dim.size for dim in event.tensor_proto.tensor_shape.dim]
+              for event in reader.Tensors("settings/text_summary")]
+    expect("texts' shapes", shapes, [[1], [1]])
     texts = [(event.step, event.tensor_proto.string_val[0])
              for event in reader.Tensors("settings/text_summary")]
     expect("texts", texts, [(1, b"**first** run"), (4, b"resumed")])

@@ -216,8 +216,9 @@ static void bad_options_are_named(void **state)
 static void bad_values_are_named(void **state)
 {
     (void)state;
-    static const char *const not_counts[] = {"abc", "5x",  "1",  "-3",   "65537",
-                                             "1e3", "2.0", "--", "0x10", "99999999999999999999"};
+    static const char *const not_counts[] = {"abc", "",      "5x",   "1",
+                                             "-3",  "65537", "1e3",  "2.0",
+                                             "8-8", "+",     "0x10", "99999999999999999999"};
     for (size_t i = 0; i < sizeof not_counts / sizeof not_counts[0]; i++) {
         char *line = mem_format("--batch_size=%s", not_counts[i]);
         char *text = mem_format("--batch_size: '%s' is not allowed: give a whole number from 2 to "
@@ -227,8 +228,8 @@ static void bad_values_are_named(void **state)
         free(line);
         free(text);
     }
-    static const char *const not_rates[] = {"abc", "",      "5x",    "-1", "nan",
-                                            "inf", "0x1p3", "1e999", ".",  "e5"};
+    static const char *const not_rates[] = {"abc",   "",      "5x", "-1", "nan", "inf",
+                                            "0x1p3", "1e999", ".",  "e5", "1-2", "1.2.3"};
     for (size_t i = 0; i < sizeof not_rates / sizeof not_rates[0]; i++) {
         char *line = mem_format("--lr=%s", not_rates[i]);
         char *text =

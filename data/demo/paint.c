@@ -113,9 +113,7 @@ void paint_ball(const Paint *paint, const Shape *shape, Vec3 p, int part, Surfac
     float seam = fminf(fabsf(q.x), fminf(fabsf(q.y), fabsf(q.z)));
     Vec3 colour = paint->colour[0];
     bool odd = (q.x > 0) != ((q.y > 0) != (q.z > 0));
-    if (paint->variant == 1 && odd) {
-        colour = paint->colour[1];
-    } else if (paint->variant == 2 && fabsf(q.y) < .3F) {
+    if (paint->variant == 1 ? odd : paint->variant == 2 && fabsf(q.y) < .3F) {
         colour = paint->colour[1];
     }
     colour = vec_mix(vec_scale(colour, .25F), colour, smoothstepf(.015F, .04F, seam));

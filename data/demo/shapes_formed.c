@@ -218,7 +218,7 @@ static void bulb_build(Shape *shape, Rng *rng)
                                           .count = COUNT(outline),
                                           .width = width,
                                           .height = height,
-                                          .subdivide = 3});
+                                          .subdivide = 6});
     shape->size[4] = .3F * height;
     lay_down(shape, .07F * height, .19F * width, .88F * height, .42F * width);
 }

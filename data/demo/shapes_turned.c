@@ -29,7 +29,7 @@ static void apple_build(Shape *shape, Rng *rng)
                            .count = COUNT(outline),
                            .width = shape_range(rng, .38F, .44F),
                            .height = height,
-                           .subdivide = 4});
+                           .subdivide = 8});
     shape->low = vec_scale(shape->low, 1.06F);
     shape->high = vec(1.06F * shape->high.x, 1.24F * height, 1.06F * shape->high.z);
 }
@@ -62,7 +62,7 @@ static void pear_build(Shape *shape, Rng *rng)
                            .count = COUNT(outline),
                            .width = shape_range(rng, .36F, .43F),
                            .height = height,
-                           .subdivide = 4});
+                           .subdivide = 8});
     shape->low = vec_add(shape->low, vec(-.04F, 0, 0));
     shape->high = vec(shape->high.x + .04F, 1.22F * height, shape->high.z);
 }
@@ -90,7 +90,7 @@ static void bowl_build(Shape *shape, Rng *rng)
                            .width = width,
                            .height = shape_range(rng, .48F, .7F),
                            .wall = .06F,
-                           .subdivide = 4});
+                           .subdivide = 8});
     shape->low.y = 0;
 }
 
@@ -113,7 +113,7 @@ static void plate_build(Shape *shape, Rng *rng)
                            .width = width,
                            .height = shape_range(rng, .8F, 1.2F),
                            .wall = .045F,
-                           .subdivide = 4});
+                           .subdivide = 8});
     shape->low.y = 0;
 }
 
@@ -169,7 +169,7 @@ static void pitcher_build(Shape *shape, Rng *rng)
                            .width = radius,
                            .height = height,
                            .wall = .065F,
-                           .subdivide = 4});
+                           .subdivide = 8});
     shape->low.y = 0;
     shape->low.x = -fmaxf(radius + .05F, 1.5F * (waist + .16F) * radius);
     shape->high.x = shape->size[2] + shape->size[3] + .2F;

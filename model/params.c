@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "base/rng.h"
 
 #include <math.h>
@@ -116,10 +117,25 @@ void params_allocate(Params *params)
     device_zero(params->be, params->running_stats, running_bytes);
 }
 
-static void fill(float *value, int64_t count, float constant)
+static double xavier_bound(const ParamSpec *spec)
+{
+    int64_t positions = spec->ndim == 4 ? (int64_t)spec->dim[1] * spec->dim[2] : 1;
+    double fan_in = (double)(positions * spec->dim[spec->ndim - 1]);
+    double fan_out = (double)(positions * spec->dim[0]);
+    return sqrt(6.0 / (fan_in + fan_out));
+}
+
+static void fill_constant(float *value, int64_t count, float constant)
 {
     for (int64_t i = 0; i < count; i++) {
         value[i] = constant;
+    }
+}
+
+static void fill_uniform(float *value, int64_t count, double bound, Rng *rng)
+{
+    for (int64_t i = 0; i < count; i++) {
+        value[i] = (float)(bound * (2.0 * rng_uniform(rng) - 1.0));
     }
 }
 
@@ -130,58 +146,81 @@ static void fill_normal(float *value, int64_t count, double mean, double std, Rn
     }
 }
 
-static void fill_xavier(const ParamSpec *spec, float *value, Rng *rng)
-{
-    int64_t positions = spec->ndim == 4 ? (int64_t)spec->dim[1] * spec->dim[2] : 1;
-    double fan_in = (double)(positions * spec->dim[spec->ndim - 1]);
-    double fan_out = (double)(positions * spec->dim[0]);
-    double bound = sqrt(6.0 / (fan_in + fan_out));
-    for (int64_t i = 0; i < spec->count; i++) {
-        value[i] = (float)(bound * (2.0 * rng_uniform(rng) - 1.0));
-    }
-}
-
-static void initialise_tensor(const ParamSpec *spec, float *value, Rng *rng)
+static void initialise_elements(const ParamSpec *spec, float *value, int64_t count, Rng *rng)
 {
     switch (spec->init) {
     case INIT_ZERO:
-        fill(value, spec->count, 0.0f);
+        fill_constant(value, count, 0.0f);
         break;
     case INIT_ONE:
-        fill(value, spec->count, 1.0f);
+        fill_constant(value, count, 1.0f);
         break;
     case INIT_KAIMING_FAN_OUT:
-        fill_normal(value, spec->count, 0.0,
+        fill_normal(value, count, 0.0,
                     sqrt(2.0 / ((double)spec->dim[0] * spec->dim[1] * spec->dim[2])), rng);
         break;
     case INIT_XAVIER_UNIFORM:
-        fill_xavier(spec, value, rng);
+        fill_uniform(value, count, xavier_bound(spec), rng);
         break;
     case INIT_NORMAL_NEAR_0:
-        fill_normal(value, spec->count, 0.0, 0.01, rng);
+        fill_normal(value, count, 0.0, 0.01, rng);
         break;
     case INIT_NORMAL_NEAR_1:
-        fill_normal(value, spec->count, 1.0, 0.01, rng);
+        fill_normal(value, count, 1.0, 0.01, rng);
         break;
     }
 }
 
-static void initialise_table(Backend *be, const ParamTable *table, uint64_t seed, float *arena)
+/* One task of initialise_table: the tensor's chunks draw from sequences of their own, so that large
+ * tensors are shared among the threads and the values do not depend on how many there are. */
+#define INIT_CHUNK 65536
+
+typedef struct {
+    const ParamTable *table;
+    uint64_t seed;
+    float *host;
+} InitTask;
+
+static void initialise_chunk(void *context, int64_t index)
 {
-    float *host = mem_zeroed((size_t)table->elements, sizeof *host);
-    for (int i = 0; i < table->count; i++) {
-        Rng rng = rng_at(seed, RNG_INITIAL_WEIGHTS, (uint32_t)i, 0, 0);
-        initialise_tensor(&table->spec[i], host + table->spec[i].offset, &rng);
+    const InitTask *task = context;
+    int64_t chunk = index;
+    int tensor = 0;
+    for (;; tensor++) {
+        int64_t chunks = (task->table->spec[tensor].count + INIT_CHUNK - 1) / INIT_CHUNK;
+        if (chunk < chunks) {
+            break;
+        }
+        chunk -= chunks;
     }
-    device_copy_in(be, arena, host, (size_t)table->elements * sizeof *host);
+    const ParamSpec *spec = &task->table->spec[tensor];
+    int64_t first = chunk * INIT_CHUNK;
+    int64_t count = spec->count - first < INIT_CHUNK ? spec->count - first : INIT_CHUNK;
+    Rng rng = rng_at(task->seed, RNG_INITIAL_WEIGHTS, (uint32_t)tensor, (uint32_t)chunk, 0);
+    initialise_elements(spec, task->host + spec->offset + first, count, &rng);
+}
+
+static void initialise_table(Backend *be, const ParamTable *table, uint64_t seed, Pool *pool,
+                             float *arena)
+{
+    InitTask task = {
+        .table = table, .seed = seed, .host = mem_zeroed((size_t)table->elements, sizeof(float))};
+    int64_t chunks = 0;
+    for (int i = 0; i < table->count; i++) {
+        chunks += (table->spec[i].count + INIT_CHUNK - 1) / INIT_CHUNK;
+    }
+    pool_run(pool, chunks, initialise_chunk, &task);
+    device_copy_in(be, arena, task.host, (size_t)table->elements * sizeof(float));
     device_synchronize(be);
-    free(host);
+    free(task.host);
 }
 
 void params_initialise(Params *params, uint64_t seed)
 {
-    initialise_table(params->be, &params->weights, seed, params->w);
-    initialise_table(params->be, &params->running, seed, params->running_stats);
+    Pool *pool = pool_open(0);
+    initialise_table(params->be, &params->weights, seed, pool, params->w);
+    initialise_table(params->be, &params->running, seed, pool, params->running_stats);
+    pool_close(pool);
     device_zero(params->be, params->v, (size_t)params->weights.elements * sizeof(float));
     for (int i = 0; i < params->norms; i++) {
         params->norm[i].batches = 0;

@@ -1,4 +1,5 @@
-/* plot_runs: draws the accuracy curves of one or more runs into one picture. */
+/* build/plot_runs: the accuracy curves of one or more runs in one picture, and a table of results.
+ */
 #include "base/mem.h"
 #include "base/path.h"
 #include "train/metrics.h"
@@ -122,6 +123,22 @@ static int draw(const Options *options, Err *err)
     return rc;
 }
 
+/* One line a run: what it came to after its last epoch. */
+static void print_table(const Options *options)
+{
+    int width = 3;
+    for (int i = 0; i < options->count; i++) {
+        int length = (int)strlen(options->runs[i].label);
+        width = length > width ? length : width;
+    }
+    printf("%-*s  epochs  source accuracy  target accuracy\n", width, "run");
+    for (int i = 0; i < options->count; i++) {
+        const Run *run = &options->runs[i];
+        printf("%-*s  %6d  %13.2f %%  %13.2f %%\n", width, run->label, run->count,
+               100.0 * run->source[run->count - 1], 100.0 * run->target[run->count - 1]);
+    }
+}
+
 static error_t take_option(int key, char *argument, struct argp_state *state)
 {
     Options *options = state->input;
@@ -152,8 +169,10 @@ int main(int argc, char **argv)
         .parser = take_option,
         .args_doc = "RUN_FOLDER[=LABEL]...",
         .doc = "Draws the accuracy of training runs over their epochs: on the target test set as a "
-               "solid line, on the source test set as a dashed one. Each RUN_FOLDER is the folder "
-               "of a run, which holds metrics.jsonl.\v"
+               "solid line, on the source test set as a dashed one; and prints a table of what "
+               "each came "
+               "to after its last epoch. Each RUN_FOLDER is the folder of a run, which holds "
+               "metrics.jsonl.\v"
                "Example:\n\n"
                "  plot_runs --out curves.png experiments/run1=adapted experiments/run2=plain\n",
     };
@@ -164,6 +183,8 @@ int main(int argc, char **argv)
         draw(&options, &err) != 0) {
         fprintf(stderr, "plot_runs: %s\n", err.text);
         rc = 1;
+    } else {
+        print_table(&options);
     }
     for (int i = 0; i < options.count; i++) {
         run_free(&options.runs[i]);

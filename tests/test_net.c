@@ -16,12 +16,24 @@
 
 #include <cmocka.h>
 
-#define BATCH     4
-#define CROP      136
-#define CLASSES   5
-#define STEPS     3
-#define LOSSES    4
-#define TOLERANCE 2e-4 /* float32 against float64 through 20 layers and three steps */
+#define BATCH   8
+#define CROP    136
+#define SQUARES 4 /* of one colour each, along a side of a picture */
+#define CLASSES 5
+#define STEPS   3
+#define LOSSES  4
+
+/* float32 against float64. PyTorch's own float32 deviates by up to 5e-6 (logits), 3e-5 (losses),
+ * 1e-4 (gradients), 2e-2 (what three steps change: most of it the rounding of weights near 1) and
+ * 1.3e-3 (logits after the steps); make_net.py --float32 prints these. One activation that rounding
+ * moves across a ReLU's kink costs more than all other rounding, hence a loss's bound grows by the
+ * step. */
+#define LOGIT_TOLERANCE      1e-4
+#define LOSS_TOLERANCE       1e-4 /* in the first step, tenfold in the second, ... */
+#define GRADIENT_TOLERANCE   2e-3
+#define CHANGE_TOLERANCE     1e-1
+#define BUFFER_TOLERANCE     1e-4
+#define EVALUATION_TOLERANCE 1e-2
 
 static uint32_t fnv1a(const char *text)
 {
@@ -63,9 +75,9 @@ static double parameter(const ParamSpec *spec, uint64_t i)
     return r * sqrt(3.0 * spec->dim[0] / (double)spec->count);
 }
 
-static void set_parameters(Net *net)
+/* The arena of initial parameters, in host memory (free it). */
+static float *initial_parameters(const ParamTable *table)
 {
-    const ParamTable *table = &net->params.weights;
     float *host = mem_zeroed((size_t)table->elements, sizeof *host);
     for (int t = 0; t < table->count; t++) {
         const ParamSpec *spec = &table->spec[t];
@@ -76,15 +88,28 @@ static void set_parameters(Net *net)
         param_from_file_order(spec, file, host + spec->offset);
         free(file);
     }
+    return host;
+}
+
+static void set_parameters(Net *net)
+{
+    const ParamTable *table = &net->params.weights;
+    float *host = initial_parameters(table);
     device_copy_in(net->be, net->params.w, host, (size_t)table->elements * sizeof *host);
     free(host);
 }
 
-static void set_pictures(float *x, int64_t count, uint32_t modality, uint32_t step)
+/* One value of the pictures [samples, CROP, CROP, 3]. */
+static float picture_value(int64_t i, uint32_t modality, uint32_t step)
 {
-    for (int64_t i = 0; i < count; i++) {
-        x[i] = (float)(4.0 * uniform(word_at(99, (uint64_t)i, modality, step)) - 2.0);
-    }
+    const int side = CROP / SQUARES;
+    int64_t channel = i % 3;
+    int64_t column = i / 3 % CROP / side;
+    int64_t row = i / 3 / CROP % CROP / side;
+    int64_t sample = i / 3 / CROP / CROP;
+    int64_t square = (sample * SQUARES + row) * SQUARES + column;
+    uint32_t word = word_at(99, (uint64_t)(square * 3 + channel), modality, step);
+    return (float)(4.0 * uniform(word) - 2.0);
 }
 
 /* ---- one case
@@ -108,9 +133,10 @@ typedef struct {
     int32_t *labels; /* device */
 } Fixture;
 
-static void expect_close(double actual, double expected, double scale, const char *what, int index)
+static void expect_close(double actual, double expected, double deviation, const char *what,
+                         int index)
 {
-    if (!(fabs(actual - expected) <= TOLERANCE * scale)) {
+    if (!(fabs(actual - expected) <= deviation)) {
         fail_msg("%s [%d] is %.9g, PyTorch has %.9g", what, index, actual, expected);
     }
 }
@@ -125,7 +151,7 @@ static void fixture_open(Fixture *f, const Case *kind)
                         .dropout_p = kind->dropout_p,
                         .rotation_dropout_p = kind->dropout_p};
     NetStep groups = step_groups(BATCH, kind->alpha, kind->lambda);
-    StepSettings settings = {.lr = 0.01,
+    StepSettings settings = {.lr = 0.0001,
                              .lr_mult = 2.0,
                              .momentum = 0.9,
                              .weight_decay = 0.05,
@@ -163,7 +189,9 @@ static void load_batch(Fixture *f, int step)
 {
     int64_t count = (int64_t)f->samples * CROP * CROP * 3;
     for (int m = 0; m < MODALITIES; m++) {
-        set_pictures(f->host, count, (uint32_t)m, (uint32_t)step);
+        for (int64_t i = 0; i < count; i++) {
+            f->host[i] = picture_value(i, (uint32_t)m, (uint32_t)step);
+        }
         device_copy_in(f->be, f->x[m], f->host, (size_t)count * sizeof *f->host);
     }
     int32_t labels[4 * BATCH];
@@ -174,14 +202,15 @@ static void load_batch(Fixture *f, int step)
     device_copy_in(f->be, f->labels, labels, (size_t)f->samples * sizeof *labels);
 }
 
-static void check_logits(Fixture *f, const float *logits, int rows, int columns, const char *name)
+static void check_logits(Fixture *f, const float *logits, int rows, int columns, double tolerance,
+                         const char *name)
 {
     int count = rows * columns;
     float *host = mem_alloc((size_t)count * sizeof *host);
     const double *expected = golden_f64(f->golden, name, count);
     device_copy_out(f->be, host, logits, (size_t)count * sizeof *host);
     for (int i = 0; i < count; i++) {
-        expect_close((double)host[i], expected[i], 1.0 + fabs(expected[i]), name, i);
+        expect_close((double)host[i], expected[i], tolerance * (1.0 + fabs(expected[i])), name, i);
     }
     free(host);
 }
@@ -194,7 +223,8 @@ static void check_losses(Fixture *f, int step)
     const double actual[] = {result.cls, result.ent, result.rot_source, result.rot_target};
     const int hits[] = {result.correct, 0, result.correct_rot_source, result.correct_rot_target};
     for (int i = 0; i < LOSSES; i++) {
-        expect_close(actual[i], losses[step * LOSSES + i], 1.0, "loss", step * LOSSES + i);
+        expect_close(actual[i], losses[step * LOSSES + i], LOSS_TOLERANCE * pow(10, step), "loss",
+                     step * LOSSES + i);
         assert_int_equal(hits[i], correct[step * LOSSES + i]);
     }
 }
@@ -215,28 +245,57 @@ static void sketch(const ParamSpec *spec, const float *arena, double result[2])
     free(file);
 }
 
-/* which: 0 the gradients, 2 the values. */
-static void check_sketches(Fixture *f, const float *device_arena, int which)
+typedef enum { SKETCH_GRADIENT = 0, SKETCH_CHANGE = 2 } SketchPart; /* where in [4] */
+
+static void check_sketches(const Fixture *f, const float *arena, SketchPart part)
 {
     const ParamTable *table = &f->net->params.weights;
-    size_t bytes = (size_t)table->elements * sizeof(float);
-    float *arena = mem_alloc(bytes);
-    device_copy_out(f->be, arena, device_arena, bytes);
+    /* Biases before a batch norm have no gradient but rounding. */
+    const double tolerance = part == SKETCH_GRADIENT ? GRADIENT_TOLERANCE : CHANGE_TOLERANCE;
+    const double floor = part == SKETCH_GRADIENT ? 1e-5 : 1e-8;
     for (int t = 0; t < table->count; t++) {
         const ParamSpec *spec = &table->spec[t];
-        if (which == 0 && spec->group == PARAM_ROTATION_HEAD && f->kind->lambda == 0) {
+        if (part == SKETCH_GRADIENT && spec->group == PARAM_ROTATION_HEAD && f->kind->lambda == 0) {
             continue;
         }
         char name[96];
         snprintf(name, sizeof name, "sketch.%s", spec->name);
-        const double *expected = golden_f64(f->golden, name, 4) + which;
+        const double *expected = golden_f64(f->golden, name, 4) + part;
         double actual[2];
         sketch(spec, arena, actual);
         for (int i = 0; i < 2; i++) {
-            expect_close(actual[i], expected[i], expected[0] + 0.01, name, which + i);
+            expect_close(actual[i], expected[i], tolerance * expected[0] + floor, name,
+                         (int)part + i);
         }
     }
-    free(arena);
+}
+
+static float *copied_out(const Fixture *f, const float *device_arena)
+{
+    size_t bytes = (size_t)f->net->params.weights.elements * sizeof(float);
+    float *arena = mem_alloc(bytes);
+    device_copy_out(f->be, arena, device_arena, bytes);
+    return arena;
+}
+
+static void check_gradients(const Fixture *f)
+{
+    float *dw = copied_out(f, f->net->params.dw);
+    check_sketches(f, dw, SKETCH_GRADIENT);
+    free(dw);
+}
+
+static void check_changes(const Fixture *f)
+{
+    const ParamTable *table = &f->net->params.weights;
+    float *w = copied_out(f, f->net->params.w);
+    float *initial = initial_parameters(table);
+    for (int64_t i = 0; i < table->elements; i++) {
+        w[i] -= initial[i];
+    }
+    check_sketches(f, w, SKETCH_CHANGE);
+    free(initial);
+    free(w);
 }
 
 static void check_buffers(Fixture *f)
@@ -251,8 +310,8 @@ static void check_buffers(Fixture *f)
         snprintf(name, sizeof name, "buffer.%s", spec->name);
         const double *expected = golden_f64(f->golden, name, spec->count);
         for (int64_t i = 0; i < spec->count; i++) {
-            expect_close((double)arena[spec->offset + i], expected[i], 1.0 + fabs(expected[i]),
-                         name, (int)i);
+            expect_close((double)arena[spec->offset + i], expected[i],
+                         BUFFER_TOLERANCE * (1.0 + fabs(expected[i])), name, (int)i);
         }
     }
     free(arena);
@@ -262,11 +321,11 @@ static void check_evaluation(Fixture *f)
 {
     load_batch(f, 0);
     check_logits(f, net_eval_main(f->net, f->x[RGB], f->x[DEPTH]), BATCH, CLASSES,
-                 "eval_logits_main");
+                 EVALUATION_TOLERANCE, "eval_logits_main");
     if (f->kind->lambda > 0) {
         const float *logits = net_eval_rotation(f->net, f->x[RGB], f->x[DEPTH]);
         check_logits(f, logits + (ptrdiff_t)(2 * BATCH * ROTATION_CLASSES), BATCH, ROTATION_CLASSES,
-                     "eval_logits_rotation");
+                     EVALUATION_TOLERANCE, "eval_logits_rotation");
     }
 }
 
@@ -294,15 +353,15 @@ static void run_case(const Case *kind)
         check_losses(&f, step);
         if (step == 0) {
             check_logits(&f, net_main_logits(f.net, 0), BATCH * f.net->step.main_groups, CLASSES,
-                         "logits_main");
+                         LOGIT_TOLERANCE, "logits_main");
             if (kind->lambda > 0) {
                 check_logits(&f, net_rotation_logits(f.net, 0), 2 * BATCH, ROTATION_CLASSES,
-                             "logits_rotation");
+                             LOGIT_TOLERANCE, "logits_rotation");
             }
-            check_sketches(&f, f.net->params.dw, 0);
+            check_gradients(&f);
         }
     }
-    check_sketches(&f, f.net->params.w, 2);
+    check_changes(&f);
     check_buffers(&f);
     check_batch_counters(&f);
     check_evaluation(&f);

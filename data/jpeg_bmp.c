@@ -1,5 +1,6 @@
 /* JPEG and BMP through stb_image. That library reads zeros behind the end of its input, so what is
- * truncated has to be found here. */
+ * truncated has to be found here; and its version 2.27 writes behind a table when a damaged JPEG
+ * announces more Huffman codes than there can be, so those are counted first. */
 #include "data/picture_formats.h"
 
 #include <limits.h>
@@ -48,10 +49,56 @@ static bool jpeg_is_whole(const uint8_t *data, size_t bytes)
     return whole;
 }
 
+/* Whether every table of a DHT segment's content has at most 256 codes. */
+static bool huffman_codes_fit(const uint8_t *content, size_t bytes)
+{
+    while (bytes >= 17) {
+        size_t codes = 0;
+        for (int length = 1; length <= 16; length++) {
+            codes += content[length];
+        }
+        if (codes > 256) {
+            return false;
+        }
+        size_t table_bytes = 17 + codes < bytes ? 17 + codes : bytes;
+        content += table_bytes;
+        bytes -= table_bytes;
+    }
+    /* Where a table is cut off, the decoder goes on reading what follows as its rest. */
+    return bytes == 0;
+}
+
+/* Walks over the segments, and over the compressed data between them, and looks at each DHT. */
+static bool jpeg_tables_are_sound(const uint8_t *data, size_t bytes)
+{
+    size_t at = 2;
+    while (at + 4 <= bytes) {
+        uint8_t marker = data[at + 1];
+        bool alone = data[at] != 0xFF || marker == 0x00 || marker == 0xFF ||
+                     (marker >= 0xD0 && marker <= 0xD9);
+        if (alone) { /* data of a scan, fill bytes, or a marker without content */
+            at++;
+            continue;
+        }
+        size_t length = (size_t)data[at + 2] << 8 | data[at + 3];
+        if (length < 2 || length > bytes - at - 2) {
+            return false;
+        }
+        if (marker == 0xC4 && !huffman_codes_fit(data + at + 4, length - 2)) {
+            return false;
+        }
+        at += 2 + length;
+    }
+    return true;
+}
+
 int jpeg_decode(Picture *picture, const void *data, size_t bytes, Err *err)
 {
     if (!jpeg_is_whole(data, bytes)) {
         return err_set(err, "is truncated: a JPEG without its end");
+    }
+    if (!jpeg_tables_are_sound(data, bytes)) {
+        return err_set(err, "is damaged: a JPEG with an impossible segment");
     }
     return decode(picture, data, bytes, err);
 }

@@ -1,5 +1,6 @@
 /* The implementation of stb_image, with the two formats that are read through it. It is compiled
- * without warnings (room.cmake). */
+ * without warnings (room.cmake). Its memory is zeroed: a damaged JPEG can make it use Huffman
+ * tables that were never filled. */
 #include "base/mem.h"
 #include "data/picture.h"
 
@@ -12,7 +13,7 @@
 #define STBI_NO_HDR
 #define STBI_FAILURE_USERMSG
 #define STBI_MAX_DIMENSIONS         PICTURE_MAX_SIDE
-#define STBI_MALLOC(bytes)          mem_alloc(bytes)
+#define STBI_MALLOC(bytes)          mem_zeroed(1, bytes)
 #define STBI_REALLOC(memory, bytes) mem_resize(memory, bytes)
 #define STBI_FREE(memory)           free(memory)
 #define STB_IMAGE_IMPLEMENTATION

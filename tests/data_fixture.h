@@ -6,7 +6,7 @@
 #include "data/pack.h"
 #include "data/picture.h"
 
-/* A new empty folder below /tmp, as a string to free. */
+/* A new empty folder in /dev/shm or /tmp. */
 char *fixture_create_folder(void);
 
 /* Removes a folder with everything in it and frees its name. */

@@ -25,14 +25,18 @@ static Picture read_expected(const char *path)
     Err err = {0};
     size_t bytes = 0;
     char *data = path_read(path, &bytes, &err);
-    int pixels_at = 0;
-    if (!data || sscanf(data, "P6 %d %d 255%n", &picture.width, &picture.height, &pixels_at) != 2) {
+    if (!data || !text_starts_with(data, "P6\n")) {
         fail_msg("%s: %s", path, err.text);
     }
+    char *next = data + 3;
+    picture.width = (int)strtol(next, &next, 10);
+    picture.height = (int)strtol(next, &next, 10);
+    assert_int_equal(strtol(next, &next, 10), 255);
+    size_t pixels_at = (size_t)(next - data) + 1;
     size_t pixel_bytes = (size_t)picture.width * (size_t)picture.height * 3;
-    assert_int_equal(bytes, (size_t)pixels_at + 1 + pixel_bytes);
+    assert_int_equal(bytes, pixels_at + pixel_bytes);
     picture.pixels = mem_alloc(pixel_bytes);
-    memcpy(picture.pixels, data + pixels_at + 1, pixel_bytes);
+    memcpy(picture.pixels, data + pixels_at, pixel_bytes);
     free(data);
     return picture;
 }
@@ -188,7 +192,8 @@ static void flip_bits(const char *name)
     char *data = path_read(path, &bytes, &err);
     assert_non_null(data);
     Rng rng = rng_at(1, RNG_DEMO, 1, (uint32_t)bytes, 0);
-    for (int round = 0; round < 40; round++) {
+    int rounds = text_ends_with(name, ".jpg") ? 1000 : 40; /* stb_image is the weaker one */
+    for (int round = 0; round < rounds; round++) {
         Picture picture;
         char *copy = mem_alloc(bytes);
         memcpy(copy, data, bytes);

@@ -1,5 +1,7 @@
 /* The plan: an independent replay, its statistics, and that any batch can be had on its own. */
 #include "base/mem.h"
+#include "base/path.h"
+#include "base/text.h"
 #include "data/plan.h"
 #include "data_fixture.h"
 
@@ -49,57 +51,63 @@ static Pack *make_pack(int pairs, int resize)
     return pack;
 }
 
-static void compare_pair(FILE *file, const PairPlan *pair)
+/* The next `count` numbers of a line. */
+static void read_numbers(char **next, int count, unsigned long long *numbers)
 {
-    long long index;
-    int v[6];
-    assert_int_equal(
-        fscanf(file, "%lld %d %d %d %d %d %d", &index, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5]),
-        7);
-    assert_int_equal(pair->index, index);
-    assert_int_equal(pair->label, v[0]);
-    assert_int_equal(pair->top, v[1]);
-    assert_int_equal(pair->left, v[2]);
-    assert_int_equal(pair->flip, v[3]);
-    assert_int_equal(pair->quarter_turns[RGB], v[4]);
-    assert_int_equal(pair->quarter_turns[DEPTH], v[5]);
+    for (int i = 0; i < count; i++) {
+        char *end;
+        numbers[i] = strtoull(*next, &end, 10);
+        assert_true(end > *next);
+        *next = end;
+    }
+}
+
+static void compare_pair(char **next, const PairPlan *pair)
+{
+    unsigned long long v[7];
+    read_numbers(next, 7, v);
+    assert_int_equal(pair->index, v[0]);
+    assert_int_equal(pair->label, v[1]);
+    assert_int_equal(pair->top, v[2]);
+    assert_int_equal(pair->left, v[3]);
+    assert_int_equal(pair->flip, v[4]);
+    assert_int_equal(pair->quarter_turns[RGB], v[5]);
+    assert_int_equal(pair->quarter_turns[DEPTH], v[6]);
 }
 
 static void a_python_replay_agrees(void **state)
 {
     (void)state;
-    FILE *file = fopen(RODEO_TEST_DATA "/golden/plan.txt", "r");
-    assert_non_null(file);
-    unsigned long long seed;
-    unsigned epoch;
-    int loader;
-    int v[9];
+    Err err = {0};
+    char *text = path_read(RODEO_TEST_DATA "/golden/plan.txt", NULL, &err);
+    assert_non_null(text);
     int batches = 0;
-    while (fscanf(file, " settings %llu %u %d %d %d %d %d %d %d %d %d %d", &seed, &epoch, &loader,
-                  &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7], &v[8]) == 12) {
-        Pack *pack = make_pack(v[0], v[2]);
+    for (char *next = text; text_starts_with(next, "settings "); batches++) {
+        unsigned long long v[12];
+        next += strlen("settings ");
+        read_numbers(&next, 12, v);
+        Pack *pack = make_pack((int)v[3], (int)v[5]);
         PlanSettings settings = {.pack = pack,
-                                 .seed = seed,
-                                 .epoch = epoch,
-                                 .loader = (LoaderId)loader,
-                                 .batch = v[1],
-                                 .crop = v[3],
-                                 .augment = v[4] != 0,
-                                 .rotate = v[5] != 0,
-                                 .drop_last = v[6] != 0};
+                                 .seed = v[0],
+                                 .epoch = (uint32_t)v[1],
+                                 .loader = (LoaderId)v[2],
+                                 .batch = (int)v[4],
+                                 .crop = (int)v[6],
+                                 .augment = v[7] != 0,
+                                 .rotate = v[8] != 0,
+                                 .drop_last = v[9] != 0};
         Plan *plan = open_plan(&settings);
         PairPlan pairs[16];
-        assert_int_equal(plan_batch(plan, v[7], pairs), v[8]);
-        for (int i = 0; i < v[8]; i++) {
-            compare_pair(file, &pairs[i]);
+        assert_int_equal(plan_batch(plan, (int64_t)v[10], pairs), v[11]);
+        for (unsigned i = 0; i < v[11]; i++) {
+            compare_pair(&next, &pairs[i]);
         }
-        batches++;
         plan_close(plan);
         pack_close(pack);
+        next += strspn(next, "\n");
     }
-    assert_true(feof(file));
     assert_int_equal(batches, 18);
-    fclose(file);
+    free(text);
 }
 
 /* Pearson's statistic against the uniform distribution over `cells`. */

@@ -188,6 +188,19 @@ static void missing_lists_and_folders_are_named(void **state)
     expect_error(*state, "synROD", false, "train1.txt: no line of it names a picture");
 }
 
+static void every_data_set_is_known(void **state)
+{
+    int count = 0;
+    for (; pairs_dataset_names[count]; count++) {
+        PairList list;
+        Err err = {0};
+        assert_int_equal(
+            pairs_read(&list, *state, pairs_dataset_names[count], SPLIT_TEST, false, &err), -1);
+        assert_non_null(strstr(err.text, ": no folder "));
+    }
+    assert_int_equal(count, 4);
+}
+
 static void class_names_come_from_the_folders(void **state)
 {
     fixture_write(*state, TRAIN_LIST, "apple/***/1.png 0\nbell_papper/***/1.png 2\n");
@@ -295,6 +308,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(bad_labels_are_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missing_lists_and_folders_are_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_data_set_is_known, set_up, tear_down),
         cmocka_unit_test_setup_teardown(class_names_come_from_the_folders, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_digest_follows_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missing_pictures_are_named_and_counted, set_up, tear_down),

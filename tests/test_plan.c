@@ -257,9 +257,14 @@ static void any_batch_can_be_planned_on_its_own(void **state)
         assert_int_equal(counts[b], b % 8 == 7 ? 1 : 7);
     }
     for (int b = BATCHES - 1; b >= 0; b--) {
+        PairPlan again[7] = {0};
+        assert_int_equal(plan_batch(plan, b, again), counts[b]);
+        assert_memory_equal(again, sequential[b], sizeof again);
         PairPlan alone[7] = {0};
-        assert_int_equal(plan_batch(plan, b, alone), counts[b]);
+        Plan *fresh = open_plan(&settings);
+        assert_int_equal(plan_batch(fresh, b, alone), counts[b]);
         assert_memory_equal(alone, sequential[b], sizeof alone);
+        plan_close(fresh);
     }
     plan_close(plan);
 }

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LABEL_MAX 65535 /* far above any class count; keeps a slip in a list from costing memory   \
-                         */
+#define LABEL_MAX 65535 /* far above any class count: a slip in a list must not cost memory */
+* /
 
-const char *const pairs_dataset_names[] = {"synROD", "ROD", "synHB", "valHB", NULL};
+    const char *const pairs_dataset_names[] = {"synROD", "ROD", "synHB", "valHB", NULL};
 
 /* What is known of one data set. */
 typedef struct {

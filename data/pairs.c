@@ -9,9 +9,8 @@
 #include <string.h>
 
 #define LABEL_MAX 65535 /* far above any class count: a slip in a list must not cost memory */
-* /
 
-    const char *const pairs_dataset_names[] = {"synROD", "ROD", "synHB", "valHB", NULL};
+const char *const pairs_dataset_names[] = {"synROD", "ROD", "synHB", "valHB", NULL};
 
 /* What is known of one data set. */
 typedef struct {

@@ -13,8 +13,8 @@
 /* Goes into the file that says what a folder holds; raise it whenever a picture changes. */
 #define DEMO_VERSION 1
 
-#define SOURCE_MODELS 6 /* of a class; one of them is for testing only */
-#define TARGET_MODELS 5
+#define SOURCE_MODELS 13 /* of a class; one of them is for testing only */
+#define TARGET_MODELS 8
 #define SMALL_CLASSES 5 /* of the small lists */
 #define SMALL_PAIRS   200
 

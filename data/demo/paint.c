@@ -4,6 +4,9 @@
 
 #include <stdbool.h>
 
+/* How many of the synthetic models have their class's own colour; the others have any. */
+#define OWN_COLOUR_SHARE .5F
+
 static float screen_channel(Hsv colour, float shift)
 {
     float h = colour.h + shift;
@@ -40,11 +43,23 @@ static Hsv companion(Hsv body, Rng *rng)
                  shape_range(rng, .5F, .95F)};
 }
 
+static Hsv real_colour(const PaintRange *range, Rng *rng)
+{
+    return jitter(range->real[rng_below(rng, PAINT_REAL_COLOURS)], 1, rng);
+}
+
+static Hsv synthetic_colour(const PaintRange *range, Rng *rng)
+{
+    if (shape_range(rng, 0, 1) < OWN_COLOUR_SHARE) {
+        return jitter(range->synthetic, .45F, rng);
+    }
+    return (Hsv){shape_range(rng, 0, 1), shape_range(rng, .5F, .85F), shape_range(rng, .65F, .95F)};
+}
+
 Paint paint_draw(const PaintRange *range, Domain domain, Rng *rng)
 {
     bool real = domain == DOMAIN_REAL;
-    uint32_t choice = rng_below(rng, PAINT_REAL_COLOURS);
-    Hsv body = jitter(real ? range->real[choice] : range->synthetic, real ? 1 : .45F, rng);
+    Hsv body = real ? real_colour(range, rng) : synthetic_colour(range, rng);
     Hsv second = real ? companion(body, rng) : (Hsv){body.h + .08F, .5F * body.s, 1};
     Paint paint = {.pattern = range->pattern};
     paint.colour[0] = paint_linear(body);

@@ -1,8 +1,8 @@
 /* What the things are made of: colours, patterns and gloss.
  *
- * Here lies half of the gap between the domains. A synthetic thing has the one clean colour that is
- * its class's own, so colour alone nearly tells the class. A real one comes in any of several
- * colours that its class has in the world, with grain, wear and prints. */
+ * Here lies half of the gap between the domains. A synthetic thing is of one clean colour, for
+ * every other one the one that is its class's own, so colour tells much about the class. A real one
+ * comes in any of several colours that its class has in the world, with grain, wear and prints. */
 #ifndef RODEO_DATA_DEMO_PAINT_H
 #define RODEO_DATA_DEMO_PAINT_H
 

@@ -179,12 +179,12 @@ static Sensor draw_sensor(Domain domain, int side, Rng *rng)
     }
     float warm = shape_range(rng, -.14F, .14F);
     return (Sensor){
-        .exposure = shape_range(rng, .65F, 1.45F),
+        .exposure = shape_range(rng, .8F, 1.7F),
         .tint = vec(1 + warm, 1 + shape_range(rng, -.04F, .04F), 1 - warm),
         .blur = (float)side / 160 * shape_range(rng, .3F, 1.1F),
         .grain = shape_range(rng, .008F, .03F),
-        .depth_noise = shape_range(rng, .25F, .6F),
-        .holes = shape_range(rng, .1F, .7F),
+        .depth_noise = shape_range(rng, .12F, .4F),
+        .holes = shape_range(rng, .05F, .5F),
     };
 }
 

@@ -31,7 +31,7 @@ static void draw_real(Backdrop *backdrop, bool wall, float size, Rng *rng)
     backdrop->colour[0] = paint_linear(base);
     float contrast = shape_range(rng, .35F, .75F);
     backdrop->colour[1] =
-        paint_linear((Hsv){base.h + .03F, fminf(1, base.s * 1.2F), base.v * contrast});
+        paint_linear((Hsv){base.h + .03F, minf(1, base.s * 1.2F), base.v * contrast});
     backdrop->scale =
         (backdrop->kind == BACKDROP_TILES ? .8F : .3F) * size * shape_range(rng, .6F, 1.4F);
 }
@@ -64,7 +64,7 @@ static float tiles(float x, float y, uint32_t seed)
 {
     float fx = x - floorf(x);
     float fy = y - floorf(y);
-    float joint = fminf(fminf(fx, 1 - fx), fminf(fy, 1 - fy));
+    float joint = minf(minf(fx, 1 - fx), minf(fy, 1 - fy));
     float tone = .35F * noise_value(vec(floorf(x) + .5F, floorf(y) + .5F, .5F), seed);
     return joint < .03F ? 1 : tone + .25F * noise_fractal(vec(x * 6, y * 6, 2), 3, seed + 3);
 }

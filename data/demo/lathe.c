@@ -67,7 +67,7 @@ static void trace_outline(const Profile *profile, Outline *outline)
             if (profile->subdivide == 1) {
                 p = b;
             }
-            p.r = fmaxf(p.r, 0) * profile->width;
+            p.r = maxf(p.r, 0) * profile->width;
             p.y *= profile->height;
             outline->point[outline->count++] = p;
         }
@@ -84,7 +84,7 @@ static float piece_distance(ProfilePoint a, ProfilePoint b, float r, float y, bo
     float ey = b.y - a.y;
     float wr = r - a.r;
     float wy = y - a.y;
-    float t = clampf((wr * er + wy * ey) / fmaxf(er * er + ey * ey, 1e-12F), 0, 1);
+    float t = clampf((wr * er + wy * ey) / maxf(er * er + ey * ey, 1e-12F), 0, 1);
     if ((a.y > y) != (b.y > y) && r < a.r + er * wy / ey) {
         *inside = !*inside;
     }
@@ -99,7 +99,7 @@ static float outline_distance(const Outline *outline, float r, float y)
     bool inside = false;
     for (int i = 0; i + 1 < outline->count; i++) {
         nearest =
-            fminf(nearest, piece_distance(outline->point[i], outline->point[i + 1], r, y, &inside));
+            minf(nearest, piece_distance(outline->point[i], outline->point[i + 1], r, y, &inside));
     }
     float distance = sqrtf(nearest);
     if (outline->wall > 0) {
@@ -116,9 +116,9 @@ static void measure(Lathe *lathe, const Outline *outline)
     lathe->top = -1e9F;
     for (int i = 0; i < outline->count; i++) {
         ProfilePoint p = outline->point[i];
-        lathe->radius = fmaxf(lathe->radius, p.r + grow);
-        lathe->bottom = fminf(lathe->bottom, p.y - grow);
-        lathe->top = fmaxf(lathe->top, p.y + grow);
+        lathe->radius = maxf(lathe->radius, p.r + grow);
+        lathe->bottom = minf(lathe->bottom, p.y - grow);
+        lathe->top = maxf(lathe->top, p.y + grow);
     }
 }
 
@@ -129,7 +129,7 @@ Lathe *lathe_build(const Profile *profile)
     Lathe *lathe = mem_zeroed(1, sizeof *lathe);
     measure(lathe, &outline);
     float height = lathe->top - lathe->bottom;
-    lathe->cell = fmaxf(height, lathe->radius) / CELLS;
+    lathe->cell = maxf(height, lathe->radius) / CELLS;
     lathe->low = lathe->bottom - MARGIN * lathe->cell;
     lathe->columns = (int)(lathe->radius / lathe->cell) + 2 + MARGIN;
     lathe->rows = (int)(height / lathe->cell) + 2 + 2 * MARGIN;
@@ -157,7 +157,7 @@ float lathe_distance(const Lathe *lathe, Vec3 p)
 {
     float r = sqrtf(p.x * p.x + p.z * p.z) / lathe->cell;
     float y = (p.y - lathe->low) / lathe->cell;
-    float inner_r = fminf(r, (float)lathe->columns - 1.001F);
+    float inner_r = minf(r, (float)lathe->columns - 1.001F);
     float inner_y = clampf(y, 0, (float)lathe->rows - 1.001F);
     int column = (int)inner_r;
     int row = (int)inner_y;

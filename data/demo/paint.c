@@ -125,7 +125,7 @@ void paint_ball(const Paint *paint, const Shape *shape, Vec3 p, int part, Surfac
     (void)part;
     float radius = shape->size[0];
     Vec3 q = vec_scale(vec_sub(p, vec(0, radius, 0)), 1 / radius);
-    float seam = fminf(fabsf(q.x), fminf(fabsf(q.y), fabsf(q.z)));
+    float seam = minf(fabsf(q.x), minf(fabsf(q.y), fabsf(q.z)));
     Vec3 colour = paint->colour[0];
     bool odd = (q.x > 0) != ((q.y > 0) != (q.z > 0));
     if (paint->variant == 1 ? odd : paint->variant == 2 && fabsf(q.y) < .3F) {

@@ -42,7 +42,7 @@ static Vec3 shade(const Scene *scene, const Hit *hit, const Surface *surface, Ve
     const Lighting *light = &scene->lighting;
     Vec3 normal = hit->normal;
     Vec3 above = vec_along(hit->point, normal, .012F);
-    float facing = fmaxf(vec_dot(normal, light->to_key), 0);
+    float facing = maxf(vec_dot(normal, light->to_key), 0);
     float lit = facing > 0 ? trace_light(scene, above, light->to_key, light->sharp) : 0;
     float open = trace_openness(scene, hit->point, normal);
     Vec3 even = vec_mix(light->bounce, light->sky, .5F + .5F * normal.y);
@@ -52,13 +52,13 @@ static Vec3 shade(const Scene *scene, const Hit *hit, const Surface *surface, Ve
     float grazing = 1 - clampf(-vec_dot(normal, way), 0, 1);
     float rise = grazing * grazing * grazing * grazing * grazing;
     float fresnel =
-        surface->specular + (1 - surface->specular) * rise * fminf(1, 4 * surface->specular);
+        surface->specular + (1 - surface->specular) * rise * minf(1, 4 * surface->specular);
     Vec3 mirrored = vec_along(way, normal, -2 * vec_dot(way, normal));
     Vec3 reflected = vec_scale(surroundings(scene, mirrored), fresnel * open);
     Vec3 half = vec_unit(vec_sub(light->to_key, way));
-    float lobe = powf(fmaxf(vec_dot(normal, half), 0), surface->shine);
+    float lobe = powf(maxf(vec_dot(normal, half), 0), surface->shine);
     float highlight = surface->specular * (surface->shine + 8) * .125F * lobe * facing * lit;
-    reflected = vec_along(reflected, light->key, fminf(highlight, 4));
+    reflected = vec_along(reflected, light->key, minf(highlight, 4));
     Vec3 tinted = vec_mix(reflected, vec_mul(reflected, surface->albedo), surface->metal);
     return vec_along(tinted, scattered, 1 - .75F * surface->metal);
 }
@@ -90,7 +90,7 @@ static bool differs(const Frame *frame, int a, int b)
     float la = luminance(frame->colour[a]);
     float lb = luminance(frame->colour[b]);
     return frame->seen[a] != frame->seen[b] || vec_dot(frame->normal[a], frame->normal[b]) < .85F ||
-           fabsf(la - lb) > .04F + .3F * fminf(la, lb);
+           fabsf(la - lb) > .04F + .3F * minf(la, lb);
 }
 
 static bool on_edge(const Frame *frame, int x, int y)
@@ -152,7 +152,7 @@ static void smooth_edges(const Scene *scene, Frame *frame)
             for (int i = 0; i < 4; i++) {
                 Sample sample = look(scene, (float)x + offset[i][0], (float)y + offset[i][1]);
                 /* A highlight must not outshine the other three looks. */
-                float bright = fmaxf(luminance(sample.colour), 1.5F) / 1.5F;
+                float bright = maxf(luminance(sample.colour), 1.5F) / 1.5F;
                 colour = vec_along(colour, sample.colour, .25F / bright);
                 normal = vec_add(normal, sample.normal);
             }

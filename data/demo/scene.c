@@ -64,12 +64,12 @@ static void frame_thing(Camera *camera, const Shape *shape, Rng *rng)
         float distance = vec_dot(way, camera->forward);
         float at[2] = {vec_dot(way, camera->right) / distance, vec_dot(way, camera->up) / distance};
         for (int i = 0; i < 2; i++) {
-            low[i] = fminf(low[i], at[i]);
-            high[i] = fmaxf(high[i], at[i]);
+            low[i] = minf(low[i], at[i]);
+            high[i] = maxf(high[i], at[i]);
         }
     }
-    float across = fmaxf((high[0] - low[0]) / (float)camera->width,
-                         (high[1] - low[1]) / (float)camera->height);
+    float across =
+        maxf((high[0] - low[0]) / (float)camera->width, (high[1] - low[1]) / (float)camera->height);
     camera->pixel = across * shape_range(rng, 1.02F, 1.22F);
     float width = camera->pixel * (float)camera->width;
     float height = camera->pixel * (float)camera->height;
@@ -114,7 +114,7 @@ static bool collides(const Scene *scene, Vec3 position, float radius)
 {
     for (int i = 0; i < scene->things; i++) {
         const Shape *shape = &scene->thing[i].shape;
-        float other = fmaxf(shape->high.x - shape->low.x, shape->high.z - shape->low.z) * .5F;
+        float other = maxf(shape->high.x - shape->low.x, shape->high.z - shape->low.z) * .5F;
         Vec3 gap = vec_sub(position, scene->thing[i].position);
         if (vec_length(gap) < .95F * (radius + other)) {
             return true;
@@ -132,8 +132,8 @@ static void add_clutter(Scene *scene, float camera_azimuth, Rng *rng)
     turn_thing(&thing, shape_range(rng, -PI, PI));
     const Shape *own = &thing.shape;
     const Shape *shown = &scene->thing[0].shape;
-    float radius = fmaxf(own->high.x - own->low.x, own->high.z - own->low.z) * .5F;
-    float room = fmaxf(shown->high.x - shown->low.x, shown->high.z - shown->low.z) * .5F;
+    float radius = maxf(own->high.x - own->low.x, own->high.z - own->low.z) * .5F;
+    float room = maxf(shown->high.x - shown->low.x, shown->high.z - shown->low.z) * .5F;
     for (int attempt = 0; attempt < 6; attempt++) {
         float side = rng_below(rng, 2) == 0 ? 1.0F : -1.0F;
         float azimuth = camera_azimuth + PI + side * shape_range(rng, .35F, 1.6F);

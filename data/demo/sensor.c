@@ -52,9 +52,9 @@ static void blur(Vec3 *colour, int width, int height, float sigma)
 /* Bright light is compressed as film does it, then coded for a screen. */
 static float to_screen(float light)
 {
-    float v = fmaxf(light, 0);
+    float v = maxf(light, 0);
     float mapped = v * (1 + v * .16F) / (1 + v * .78F) * 1.22F;
-    return powf(fminf(mapped, 1), 1 / 2.2F);
+    return powf(minf(mapped, 1), 1 / 2.2F);
 }
 
 /* A fast draw of about a normal distribution with variance 1: the sum of four uniforms. */
@@ -146,7 +146,7 @@ static void punch_holes(Measured *m, const Frame *frame, float share, Rng *rng)
                 hidden = behind > 14 * m->pixel * frame->depth[at];
             }
             float patch = noise_fractal(vec((float)x * 9 / size, (float)y * 9 / size, 0), 3, seed);
-            float limit = .88F - .24F * share - .5F * fminf(frame->specular[at], .3F);
+            float limit = .88F - .24F * share - .5F * minf(frame->specular[at], .3F);
             bool grazing = frame->normal[at].z < .12F + .16F * share * patch;
             m->hole[at] = hidden || grazing || patch > limit;
         }

@@ -21,7 +21,7 @@ static float ball_distance(const Shape *shape, Vec3 p, int *part)
 {
     float radius = shape->size[0];
     Vec3 q = vec_sub(p, vec(0, radius, 0));
-    float seam = fminf(fabsf(q.x), fminf(fabsf(q.y), fabsf(q.z))) / radius;
+    float seam = minf(fabsf(q.x), minf(fabsf(q.y), fabsf(q.z))) / radius;
     float groove = 1 - smoothstepf(0, .06F, seam);
     *part = 0;
     return vec_length(q) - radius + shape->size[1] * groove;
@@ -81,7 +81,7 @@ static void cap_build(Shape *shape, Rng *rng)
     shape->size[2] = shape_range(rng, .6F, .75F);
     shape->size[3] = shape_range(rng, .58F, .68F);
     shape->size[4] = shape_range(rng, .12F, .3F);
-    float side = fmaxf(shape->size[0], shape->size[3]) + .03F;
+    float side = maxf(shape->size[0], shape->size[3]) + .03F;
     shape->low = vec(-1.08F * shape->size[0] - .02F, 0, -side);
     shape->high = vec(shape->size[0] + shape->size[2], shape->size[1] + .06F, side);
 }
@@ -90,12 +90,12 @@ static float cap_distance(const Shape *shape, Vec3 p, int *part)
 {
     float radius = shape->size[0];
     float crown = solid_ellipsoid(p, vec(1.08F * radius, shape->size[1], radius));
-    crown = fmaxf(crown, .005F - p.y);
+    crown = maxf(crown, .005F - p.y);
     float bend = .05F + shape->size[4] * (shape->size[3] * shape->size[3] - p.z * p.z);
     float plan = solid_ellipsoid(vec(p.x - .5F * radius, 0, p.z),
                                  vec(shape->size[2] + .45F * radius, 1, shape->size[3]));
     float sheet = fabsf(p.y - bend) - .025F;
-    float peak = .8F * fmaxf(fmaxf(plan, sheet), .3F * radius - p.x);
+    float peak = .8F * maxf(maxf(plan, sheet), .3F * radius - p.x);
     float button = solid_ellipsoid(vec_sub(p, vec(0, shape->size[1], 0)), vec(.07F, .045F, .07F));
     *part = 0;
     float d = solid_nearer(crown, peak, 1, part);
@@ -218,7 +218,7 @@ static void bulb_build(Shape *shape, Rng *rng)
                                           .count = COUNT(outline),
                                           .width = width,
                                           .height = height,
-                                          .subdivide = 6});
+                                          .subdivide = 4});
     shape->size[4] = .3F * height;
     lay_down(shape, .07F * height, .19F * width, .88F * height, .42F * width);
 }

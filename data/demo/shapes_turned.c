@@ -29,7 +29,7 @@ static void apple_build(Shape *shape, Rng *rng)
                            .count = COUNT(outline),
                            .width = shape_range(rng, .38F, .44F),
                            .height = height,
-                           .subdivide = 8});
+                           .subdivide = 6});
     shape->low = vec_scale(shape->low, 1.06F);
     shape->high = vec(1.06F * shape->high.x, 1.24F * height, 1.06F * shape->high.z);
 }
@@ -62,7 +62,7 @@ static void pear_build(Shape *shape, Rng *rng)
                            .count = COUNT(outline),
                            .width = shape_range(rng, .36F, .43F),
                            .height = height,
-                           .subdivide = 8});
+                           .subdivide = 6});
     shape->low = vec_add(shape->low, vec(-.04F, 0, 0));
     shape->high = vec(shape->high.x + .04F, 1.22F * height, shape->high.z);
 }
@@ -70,7 +70,7 @@ static void pear_build(Shape *shape, Rng *rng)
 static float pear_distance(const Shape *shape, Vec3 p, int *part)
 {
     float height = shape->size[0];
-    float up = fmaxf(p.y / height, 0);
+    float up = maxf(p.y / height, 0);
     Vec3 q = vec(p.x - shape->size[1] * up * up, p.y, p.z);
     *part = 0;
     float d = 0.9F * lathe_distance(shape->lathe, q);
@@ -90,7 +90,7 @@ static void bowl_build(Shape *shape, Rng *rng)
                            .width = width,
                            .height = shape_range(rng, .48F, .7F),
                            .wall = .06F,
-                           .subdivide = 8});
+                           .subdivide = 6});
     shape->low.y = 0;
 }
 
@@ -113,7 +113,7 @@ static void plate_build(Shape *shape, Rng *rng)
                            .width = width,
                            .height = shape_range(rng, .8F, 1.2F),
                            .wall = .045F,
-                           .subdivide = 8});
+                           .subdivide = 6});
     shape->low.y = 0;
 }
 
@@ -144,7 +144,7 @@ static float mug_distance(const Shape *shape, Vec3 p, int *part)
     Vec3 q = vec_sub(p, vec(radius + .01F, .52F * shape->size[0], 0));
     float handle = solid_handle(q, shape->size[2], shape->size[3], .055F);
     /* What would stick into the cup is cut off at the wall. */
-    handle = fmaxf(handle, radius - sqrtf(p.x * p.x + p.z * p.z));
+    handle = maxf(handle, radius - sqrtf(p.x * p.x + p.z * p.z));
     *part = 0;
     return solid_blend(cup, handle, .05F);
 }
@@ -169,9 +169,9 @@ static void pitcher_build(Shape *shape, Rng *rng)
                            .width = radius,
                            .height = height,
                            .wall = .065F,
-                           .subdivide = 8});
+                           .subdivide = 6});
     shape->low.y = 0;
-    shape->low.x = -fmaxf(radius + .05F, 1.5F * (waist + .16F) * radius);
+    shape->low.x = -maxf(radius + .05F, 1.5F * (waist + .16F) * radius);
     shape->high.x = shape->size[2] + shape->size[3] + .2F;
 }
 
@@ -179,13 +179,13 @@ static float pitcher_distance(const Shape *shape, Vec3 p, int *part)
 {
     float height = shape->size[0];
     float r = sqrtf(p.x * p.x + p.z * p.z) + 1e-6F;
-    float forward = fmaxf(-p.x / r, 0);
+    float forward = maxf(-p.x / r, 0);
     float rise = smoothstepf(.72F * height, height, p.y);
     float spout = 1 + .45F * rise * forward * forward * forward * forward;
     float jug = .72F * lathe_distance(shape->lathe, vec(p.x / spout, p.y, p.z / spout));
     Vec3 q = vec_sub(p, vec(shape->size[2] + .08F, .6F * height, 0));
     float handle = solid_handle(q, shape->size[3], shape->size[4], .065F);
-    handle = fmaxf(handle, shape->size[2] * .98F - r);
+    handle = maxf(handle, shape->size[2] * .98F - r);
     *part = 0;
     return solid_blend(jug, handle, .07F);
 }
@@ -212,8 +212,8 @@ static float can_distance(const Shape *shape, Vec3 p, int *part)
     float d = lathe_distance(shape->lathe, p);
     *part = p.y > .87F * height || p.y < .08F * height ? 1 : 0;
     Vec3 q = vec_sub(p, vec(.07F, .965F * height, 0));
-    float tab = fmaxf(solid_ellipsoid(q, vec(.12F, .03F, .075F)),
-                      .035F - sqrtf((q.x - .05F) * (q.x - .05F) + q.z * q.z));
+    float tab = maxf(solid_ellipsoid(q, vec(.12F, .03F, .075F)),
+                     .035F - sqrtf((q.x - .05F) * (q.x - .05F) + q.z * q.z));
     return solid_nearer(d, tab, 1, part);
 }
 

@@ -19,8 +19,8 @@ static inline float solid_box(Vec3 p, Vec3 half, float rounding)
     float x = fabsf(p.x) - half.x + rounding;
     float y = fabsf(p.y) - half.y + rounding;
     float z = fabsf(p.z) - half.z + rounding;
-    float outside = vec_length(vec(fmaxf(x, 0), fmaxf(y, 0), fmaxf(z, 0)));
-    return outside + fminf(fmaxf(x, fmaxf(y, z)), 0) - rounding;
+    float outside = vec_length(vec(maxf(x, 0), maxf(y, 0), maxf(z, 0)));
+    return outside + minf(maxf(x, maxf(y, z)), 0) - rounding;
 }
 
 /* An ellipsoid about the origin; close to exact near its surface. */
@@ -29,7 +29,7 @@ static inline float solid_ellipsoid(Vec3 p, Vec3 radius)
     Vec3 q = vec(p.x / radius.x, p.y / radius.y, p.z / radius.z);
     Vec3 g = vec(q.x / radius.x, q.y / radius.y, q.z / radius.z);
     float k = vec_length(q);
-    return k * (k - 1) / fmaxf(vec_length(g), 1e-6F);
+    return k * (k - 1) / maxf(vec_length(g), 1e-6F);
 }
 
 /* A ring about the y axis, `radius` to the middle of a tube of radius `tube`. */
@@ -42,7 +42,7 @@ static inline float solid_ring(Vec3 p, float radius, float tube)
 /* A handle: a ring in the plane z = 0, stretched to half width w and half height h. */
 static inline float solid_handle(Vec3 p, float w, float h, float tube)
 {
-    float straight = fmaxf(h - w, 0);
+    float straight = maxf(h - w, 0);
     float y = p.y - clampf(p.y, -straight, straight);
     float r = sqrtf(p.x * p.x + y * y) - w;
     return sqrtf(r * r + p.z * p.z) - tube;
@@ -51,8 +51,8 @@ static inline float solid_handle(Vec3 p, float w, float h, float tube)
 /* The union of two solids, with a fillet of about size k where they meet. */
 static inline float solid_blend(float a, float b, float k)
 {
-    float h = fmaxf(k - fabsf(a - b), 0) / k;
-    return fminf(a, b) - h * h * k * 0.25F;
+    float h = maxf(k - fabsf(a - b), 0) / k;
+    return minf(a, b) - h * h * k * 0.25F;
 }
 
 /* Takes part `part` at distance d where it is nearer. */

@@ -21,8 +21,8 @@ static void clip_slab(LocalRay *ray, float origin, float way, float low, float h
     float inverse = 1 / (fabsf(way) > 1e-9F ? way : 1e-9F);
     float a = (low - origin) * inverse;
     float b = (high - origin) * inverse;
-    ray->near = fmaxf(ray->near, fminf(a, b));
-    ray->far = fminf(ray->far, fmaxf(a, b));
+    ray->near = maxf(ray->near, minf(a, b));
+    ray->far = minf(ray->far, maxf(a, b));
 }
 
 /* The ray in the thing's frame, clipped to its box grown by `margin`. */
@@ -43,7 +43,7 @@ static void meet_thing(const Scene *scene, int number, Vec3 way, Hit *hit)
 {
     const Thing *thing = &scene->thing[number];
     LocalRay ray = localise(thing, scene->camera.eye, way, .01F);
-    float far = fminf(ray.far, hit->distance);
+    float far = minf(ray.far, hit->distance);
     float close = .25F * scene->camera.pixel;
     float t = ray.near;
     for (int step = 0; step < EYE_STEPS && t < far; step++) {
@@ -98,7 +98,7 @@ Hit trace_ray(const Scene *scene, Vec3 way)
     }
     hit.point = vec_along(eye, way, hit.distance);
     if (hit.seen >= 0) {
-        float h = fmaxf(.009F, .5F * scene->camera.pixel * hit.distance);
+        float h = maxf(.009F, .5F * scene->camera.pixel * hit.distance);
         hit.normal = thing_normal(&scene->thing[hit.seen], hit.local, h);
     }
     return hit;
@@ -110,12 +110,12 @@ static float past_thing(const Thing *thing, Vec3 point, Vec3 way, float sharp)
     /* A penumbra reaches beyond the box; so far that what is cut off cannot be seen. */
     LocalRay ray = localise(thing, point, way, .35F * reach / sharp);
     float open = 1;
-    float t = fmaxf(ray.near, .01F);
+    float t = maxf(ray.near, .01F);
     for (int step = 0; step < SHADOW_STEPS && t < ray.far; step++) {
         int part;
         float d =
             thing->shape.form->distance(&thing->shape, vec_along(ray.origin, ray.way, t), &part);
-        open = fminf(open, .5F + .5F * sharp * d / t);
+        open = minf(open, .5F + .5F * sharp * d / t);
         if (open <= 0) {
             return 0;
         }
@@ -128,7 +128,7 @@ float trace_light(const Scene *scene, Vec3 point, Vec3 way, float sharp)
 {
     float open = 1;
     for (int i = 0; i < scene->things && open > 0; i++) {
-        open = fminf(open, past_thing(&scene->thing[i], point, way, sharp));
+        open = minf(open, past_thing(&scene->thing[i], point, way, sharp));
     }
     return open;
 }
@@ -136,17 +136,17 @@ float trace_light(const Scene *scene, Vec3 point, Vec3 way, float sharp)
 /* Distance from the point to the nearest surface, but no more than `enough`. */
 static float clearance(const Scene *scene, Vec3 point, float enough)
 {
-    float nearest = fminf(enough, fmaxf(point.y, 0));
+    float nearest = minf(enough, maxf(point.y, 0));
     for (int i = 0; i < scene->things; i++) {
         const Thing *thing = &scene->thing[i];
         const Shape *shape = &thing->shape;
         Vec3 p = to_local(thing, point);
-        Vec3 outside = vec(fmaxf(fmaxf(shape->low.x - p.x, p.x - shape->high.x), 0),
-                           fmaxf(fmaxf(shape->low.y - p.y, p.y - shape->high.y), 0),
-                           fmaxf(fmaxf(shape->low.z - p.z, p.z - shape->high.z), 0));
+        Vec3 outside = vec(maxf(maxf(shape->low.x - p.x, p.x - shape->high.x), 0),
+                           maxf(maxf(shape->low.y - p.y, p.y - shape->high.y), 0),
+                           maxf(maxf(shape->low.z - p.z, p.z - shape->high.z), 0));
         if (vec_dot(outside, outside) < nearest * nearest) {
             int part;
-            nearest = fminf(nearest, shape->form->distance(shape, p, &part));
+            nearest = minf(nearest, shape->form->distance(shape, p, &part));
         }
     }
     return nearest;

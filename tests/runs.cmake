@@ -1,6 +1,10 @@
-find_package(Python3 3.8 COMPONENTS Interpreter)
-if(Python3_Interpreter_FOUND)
-  add_test(NAME test_runs
-           COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_runs.py ${CMAKE_BINARY_DIR})
-  set_tests_properties(test_runs PROPERTIES TIMEOUT 900)
+find_package(Python3 3.8 COMPONENTS Interpreter REQUIRED)
+add_test(NAME test_runs
+         COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_runs.py ${CMAKE_BINARY_DIR})
+set_tests_properties(test_runs PROPERTIES TIMEOUT 900)
+# Trains for minutes on all cores: only where the build is fast.
+if(NOT RODEO_SANITIZE)
+  add_test(NAME test_adaptation COMMAND ${Python3_EXECUTABLE}
+           ${CMAKE_CURRENT_SOURCE_DIR}/test_adaptation.py ${CMAKE_BINARY_DIR})
+  set_tests_properties(test_adaptation PROPERTIES TIMEOUT 1500 RUN_SERIAL ON)
 endif()

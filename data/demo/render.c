@@ -37,6 +37,15 @@ static Vec3 surroundings(const Scene *scene, Vec3 way)
     return vec_along(colour, light->key, 1.2F * lamp);
 }
 
+/* The share of the light that reaches a point, between a third and half as much again. */
+static Vec3 window_light(const Lighting *light, Vec3 point)
+{
+    float along = vec_dot(point, light->window);
+    return vec(clampf(expf(along * light->fading.x), .3F, 1.5F),
+               clampf(expf(along * light->fading.y), .3F, 1.5F),
+               clampf(expf(along * light->fading.z), .3F, 1.5F));
+}
+
 static Vec3 shade(const Scene *scene, const Hit *hit, const Surface *surface, Vec3 way)
 {
     const Lighting *light = &scene->lighting;
@@ -60,7 +69,8 @@ static Vec3 shade(const Scene *scene, const Hit *hit, const Surface *surface, Ve
     float highlight = surface->specular * (surface->shine + 8) * .125F * lobe * facing * lit;
     reflected = vec_along(reflected, light->key, minf(highlight, 4));
     Vec3 tinted = vec_mix(reflected, vec_mul(reflected, surface->albedo), surface->metal);
-    return vec_along(tinted, scattered, 1 - .75F * surface->metal);
+    Vec3 colour = vec_along(tinted, scattered, 1 - .75F * surface->metal);
+    return vec_mul(colour, window_light(light, hit->point));
 }
 
 static Sample look(const Scene *scene, float x, float y)

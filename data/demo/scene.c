@@ -96,7 +96,7 @@ static float aim_camera(Scene *scene, int side, Rng *rng)
     const Shape *shape = &scene->thing[0].shape;
     draw_size(camera, side, rng);
     float azimuth = shape_range(rng, -PI, PI);
-    float elevation = shape_range(rng, .28F, .95F);
+    float elevation = shape_range(rng, .25F, .7F);
     float roll = shape_range(rng, -.1F, .1F);
     Vec3 back = direction(azimuth, elevation);
     Vec3 centre = thing_centre(shape);
@@ -172,19 +172,27 @@ static Lighting light_roughly(Rng *rng)
     return lighting;
 }
 
+/* Rooms are brighter and warmer towards the window, in both domains: it tells up from down. */
+static void add_window(Lighting *lighting, float azimuth, float size, Rng *rng)
+{
+    float rate = shape_range(rng, .55F, .75F) / size;
+    lighting->window = direction(azimuth + shape_range(rng, -.3F, .3F), 0);
+    lighting->fading = vec(1.15F * rate, rate, .7F * rate);
+}
+
 static Sensor draw_sensor(Domain domain, int side, Rng *rng)
 {
     if (domain == DOMAIN_SYNTHETIC) {
         return (Sensor){.exposure = 1, .tint = vec(1, 1, 1)};
     }
-    float warm = shape_range(rng, -.14F, .14F);
+    float warm = shape_range(rng, -.2F, .2F);
     return (Sensor){
-        .exposure = shape_range(rng, .8F, 1.7F),
+        .exposure = shape_range(rng, .6F, 1.4F),
         .tint = vec(1 + warm, 1 + shape_range(rng, -.04F, .04F), 1 - warm),
-        .blur = (float)side / 160 * shape_range(rng, .3F, 1.1F),
-        .grain = shape_range(rng, .008F, .03F),
-        .depth_noise = shape_range(rng, .12F, .4F),
-        .holes = shape_range(rng, .05F, .5F),
+        .blur = (float)side / 160 * shape_range(rng, .4F, 1.3F),
+        .grain = shape_range(rng, .015F, .045F),
+        .depth_noise = shape_range(rng, .25F, .6F),
+        .holes = shape_range(rng, .2F, .8F),
     };
 }
 
@@ -199,10 +207,11 @@ void scene_compose(Scene *scene, const SceneAddress *address, int side)
     scene->lighting = domain == DOMAIN_REAL ? light_roughly(&rng) : light_evenly(azimuth, &rng);
     scene->sensor = draw_sensor(domain, pixels, &rng);
     float size = thing_radius(&scene->thing[0].shape);
+    add_window(&scene->lighting, azimuth, size, &rng);
     scene->table = backdrop_draw(domain, false, size, &rng);
     scene->wall = backdrop_draw(domain, true, size, &rng);
     scene->wall_normal = direction(azimuth + shape_range(&rng, -.4F, .4F), 0);
-    scene->wall_distance = size * shape_range(&rng, 1.8F, 3.2F);
+    scene->wall_distance = size * shape_range(&rng, 1.15F, 1.8F);
     uint32_t clutter = domain == DOMAIN_REAL ? rng_below(&rng, SCENE_THINGS) : 0;
     for (uint32_t i = 0; i < clutter; i++) {
         add_clutter(scene, azimuth, &rng);

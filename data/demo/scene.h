@@ -44,6 +44,8 @@ typedef struct {
     Vec3 sky;    /* even light from above */
     Vec3 bounce; /* even light from below */
     float sharp; /* of the shadows' edges: large is sharp */
+    Vec3 window; /* horizontal direction to the window behind the camera */
+    Vec3 fading; /* how fast each colour's light fades away from the window, per unit of length */
 } Lighting;
 
 /* What the sensors do to a perfect picture. */

@@ -88,7 +88,9 @@ static void tee(Log *log, const char *prefix, const char *text)
     }
 }
 
-static void emit(Log *log, FILE *stream, const char *prefix, const char *format, va_list args)
+/* keep: whether the line also goes to the log file. */
+static void emit(Log *log, FILE *stream, bool keep, const char *prefix, const char *format,
+                 va_list args)
 {
     char *text = NULL;
     if (vasprintf(&text, format, args) < 0) {
@@ -101,7 +103,9 @@ static void emit(Log *log, FILE *stream, const char *prefix, const char *format,
     }
     fprintf(stream, "%s%s\n", prefix, text);
     fflush(stream);
-    tee(log, prefix, text);
+    if (keep) {
+        tee(log, prefix, text);
+    }
     draw_status(log);
     pthread_mutex_unlock(&log->lock);
     free(text);
@@ -111,7 +115,7 @@ void log_result(Log *log, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    emit(log, log->results, "", format, args);
+    emit(log, log->results, true, "", format, args);
     va_end(args);
 }
 
@@ -119,7 +123,15 @@ void log_note(Log *log, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    emit(log, log->notes, "", format, args);
+    emit(log, log->notes, true, "", format, args);
+    va_end(args);
+}
+
+void log_passing(Log *log, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    emit(log, log->notes, false, "", format, args);
     va_end(args);
 }
 
@@ -127,7 +139,7 @@ void log_warning(Log *log, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    emit(log, log->notes, "warning: ", format, args);
+    emit(log, log->notes, true, "warning: ", format, args);
     va_end(args);
 }
 

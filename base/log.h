@@ -1,9 +1,9 @@
 /* What a program tells its user.
  *
  * Result lines go to standard output, line by line even into a pipe. Notes and warnings go to
- * standard error. All of them also go to a log file once one is open. A status is a line that
- * changes (a progress bar): on a terminal it is redrawn in place under everything else, elsewhere
- * it is not shown. Safe to call from several threads. */
+ * standard error. All of them also go to a log file once one is open, except passing notes. A
+ * status is a line that changes (a progress bar): on a terminal it is redrawn in place under
+ * everything else, elsewhere it is not shown. Safe to call from several threads. */
 #ifndef RODEO_BASE_LOG_H
 #define RODEO_BASE_LOG_H
 
@@ -23,6 +23,9 @@ int log_tee(Log *log, const char *path, Err *err);
 
 void log_result(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_note(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* As a note, but not kept in the log file: for what matters only while it happens. */
+void log_passing(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* As a note, with "warning: " in front. */
 void log_warning(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));

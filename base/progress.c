@@ -74,7 +74,7 @@ static void show(Progress *progress, double now)
     if (terminal) {
         log_status(progress->log, text);
     } else {
-        log_note(progress->log, "%s", text);
+        log_passing(progress->log, "%s", text);
         progress->printed = true;
     }
     free(text);

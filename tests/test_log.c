@@ -151,7 +151,7 @@ static void closing_removes_the_status(void **state)
     ends_close(&ends);
 }
 
-static void file_gets_lines_but_no_status(void **state)
+static void file_gets_lines_but_nothing_passing(void **state)
 {
     (void)state;
     char path[] = "/tmp/rodeo-log-XXXXXX";
@@ -164,6 +164,7 @@ static void file_gets_lines_but_no_status(void **state)
     log_note(ends.log, "before");
     assert_int_equal(log_tee(ends.log, path, &err), 0);
     log_status(ends.log, "50%");
+    log_passing(ends.log, "half done");
     log_result(ends.log, "result");
     log_warning(ends.log, "careful");
     ends_close(&ends);
@@ -294,7 +295,7 @@ int main(void)
         cmocka_unit_test(terminal_keeps_the_status_below),
         cmocka_unit_test(status_never_wraps),
         cmocka_unit_test(closing_removes_the_status),
-        cmocka_unit_test(file_gets_lines_but_no_status),
+        cmocka_unit_test(file_gets_lines_but_nothing_passing),
         cmocka_unit_test(log_file_errors_are_told_once),
         cmocka_unit_test(short_work_is_silent_in_a_pipe),
         cmocka_unit_test(long_work_leaves_lines_in_a_pipe),

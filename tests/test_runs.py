@@ -161,6 +161,21 @@ class RunTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("dataset=smallset", self.run_folder(logdir).name)
 
+    def test_hb_data_sets_train(self):
+        data = self.folder / "hb"
+        source, target = data / "HB_Syn_crops_square", data / "HB_val_crops_square"
+        shutil.copytree(self.data / "synROD", source)
+        for split in ("train1", "test1"):
+            (source / f"synARID_50k-split_sync_{split}.txt").rename(
+                source / f"HB_Syn_crops_25k-split_sync_{split}.txt")
+        shutil.copytree(source, target)
+        (target / "HB_Syn_crops_25k-split_sync_train1.txt").rename(
+            target / "HB_val_crops_25k-split_sync.txt")
+        logdir = self.folder / "hb-log"
+        result = self.train(logdir, "--source", "synHB", "--target", "valHB", "--epochs", 1, data=data)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("dataset=valHB-synHB", self.run_folder(logdir).name)
+
     # ---- resuming ----
 
     def test_resumed_runs_end_with_the_same_bytes(self):

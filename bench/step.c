@@ -4,11 +4,11 @@
  * losses, backward and SGD, on random pictures that are already in device memory.
  * bench/step_pytorch.py does the same work in PyTorch. */
 #include "train/step.h"
+#include "base/args.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
-#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,40 +17,64 @@ typedef struct {
     int batch, threads, steps, width, crop, depth;
 } Options;
 
-static const struct argp_option option_list[] = {
-    {"batch", 'b', "B", 0, "Pairs a group; a step has four groups (default: 8)", 0},
-    {"threads", 't', "N", 0, "CPU threads (default: 2)", 0},
-    {"steps", 's', "N", 0, "Steps timed, after two for warming up (default: 5)", 0},
-    {"depth", 'd', "18|50", 0, "Depth of the ResNet trunks (default: 18)", 0},
-    {"width", 'w', "N", 0, "Channels of their first stage (default: 64)", 0},
-    {"crop", 'c', "N", 0, "Side of the pictures (default: 224)", 0},
-    {"device", 'e', "NAME", 0, "auto, cuda or cpu (default: auto)", 0},
-    {0},
-};
-
-static int positive(struct argp_state *state, const char *text)
+static int read_options(Options *o, int argc, char **argv, Err *err)
 {
-    long value = strtol(text, NULL, 10);
-    if (value < 1 || value > 100000) {
-        argp_error(state, "'%s' is not a number from 1 to 100000", text);
-    }
-    return (int)value;
-}
-
-static error_t parse_option(int key, char *text, struct argp_state *state)
-{
-    Options *o = state->input;
-    int *const numbers[] = {['b'] = &o->batch, ['t'] = &o->threads, ['s'] = &o->steps,
-                            ['d'] = &o->depth, ['w'] = &o->width,   ['c'] = &o->crop};
-    if (key == 'e') {
-        o->device = text;
-        return 0;
-    }
-    if (key <= 0 || (size_t)key >= sizeof numbers / sizeof *numbers || !numbers[key]) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    *numbers[key] = positive(state, text);
-    return 0;
+    const ArgOption list[] = {
+        {.name = "batch",
+         .value = "B",
+         .take = args_int,
+         .into = &o->batch,
+         .low = 1,
+         .high = 65536,
+         .help = "Pairs a group; a step has four groups (default: 8)"},
+        {.name = "threads",
+         .value = "N",
+         .take = args_int,
+         .into = &o->threads,
+         .low = 1,
+         .high = 1024,
+         .help = "CPU threads (default: 2)"},
+        {.name = "steps",
+         .value = "N",
+         .take = args_int,
+         .into = &o->steps,
+         .low = 1,
+         .high = 1000000,
+         .help = "Steps timed, after two for warming up (default: 5)"},
+        {.name = "depth",
+         .value = "18|50",
+         .take = args_int,
+         .into = &o->depth,
+         .low = 18,
+         .high = 50,
+         .help = "Depth of the ResNet trunks (default: 18)"},
+        {.name = "width",
+         .value = "N",
+         .take = args_int,
+         .into = &o->width,
+         .low = 1,
+         .high = 1024,
+         .help = "Channels of their first stage (default: 64)"},
+        {.name = "crop",
+         .value = "N",
+         .take = args_int,
+         .into = &o->crop,
+         .low = 65,
+         .high = 4096,
+         .help = "Side of the pictures (default: 224)"},
+        {.name = "device",
+         .value = "NAME",
+         .take = args_text,
+         .into = &o->device,
+         .help = "auto, cuda or cpu (default: auto)"},
+        {0},
+    };
+    const Args args = {
+        .program = "bench_step",
+        .summary = "Times one training step of the whole experiment on random pictures.",
+        .options = list,
+    };
+    return args_parse(&args, argc, argv, err);
 }
 
 static int compare(const void *a, const void *b)
@@ -151,13 +175,8 @@ int main(int argc, char **argv)
                        .width = 64,
                        .crop = 224,
                        .depth = 18};
-    const struct argp parser = {
-        .options = option_list,
-        .parser = parse_option,
-        .doc = "Times one training step of the whole experiment on random pictures."};
-    Err err;
-    argp_parse(&parser, argc, argv, 0, NULL, &options);
-    if (run(&options, &err) != 0) {
+    Err err = {0};
+    if (read_options(&options, argc, argv, &err) != 0 || run(&options, &err) != 0) {
         fprintf(stderr, "bench_step: %s\n", err.text);
         return 1;
     }

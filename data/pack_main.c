@@ -1,156 +1,144 @@
 /* build/pack: builds the packed files of a data set ahead of a training run, and looks into them.
  */
+#include "base/args.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "data/pack.h"
 #include "data/picture.h"
 
-#include <argp.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef enum { BUILD, VERIFY, INFO, EXTRACT } Action;
 
 typedef struct {
+    bool verify, info;
     Action action;
     const char *data_root, *source, *target, *cache_dir;
     bool smallset;
     int image_size, threads;
-    int64_t index;       /* of --extract */
+    int64_t index;       /* of --extract; -1: not given */
     const char *file[3]; /* the arguments without a name: PACK, OUT, OUT2 */
     int files;
 } Options;
 
-enum {
-    KEY_DATA_ROOT = 256,
-    KEY_SOURCE,
-    KEY_TARGET,
-    KEY_IMAGE_SIZE,
-    KEY_CACHE_DIR,
-    KEY_SMALLSET,
-    KEY_THREADS,
-    KEY_VERIFY,
-    KEY_INFO,
-    KEY_EXTRACT,
-};
-
-static const struct argp_option option_list[] = {
-    {0, 0, 0, 0, "Building:", 1},
-    {"data_root", KEY_DATA_ROOT, "FOLDER", 0, "holds synROD/ and ROD/ (needed)", 1},
-    {"source", KEY_SOURCE, "NAME", 0, "data set with labels: synROD, synHB (default synROD)", 1},
-    {"target", KEY_TARGET, "NAME", 0, "data set to adapt to: ROD, valHB (default ROD)", 1},
-    {"image_size", KEY_IMAGE_SIZE, "PIXELS", 0,
-     "side that training resizes pictures to; larger ones are packed at that size (default 256)",
-     1},
-    {"cache_dir", KEY_CACHE_DIR, "FOLDER", 0,
-     "where packs go (default: rodeo-cache in the data root, or ./rodeo-cache if the data root is "
-     "read-only or a mounted drive)",
-     1},
-    {"smallset", KEY_SMALLSET, 0, 0, "the small lists, classes 0 to 4 (default: the full ones)", 1},
-    {"threads", KEY_THREADS, "N", 0, "worker threads (default 0: one a core)", 1},
-    {0, 0, 0, 0, "Looking into a pack:", 2},
-    {"verify", KEY_VERIFY, 0, 0, "check the checksum of every picture", 2},
-    {"info", KEY_INFO, 0, 0, "print what is in it", 2},
-    {"extract", KEY_EXTRACT, "INDEX", 0,
-     "write pair INDEX (from 0) as PNG: OUT gets the RGB picture with the depth picture on its "
-     "right; with OUT2 given, OUT gets RGB and OUT2 depth",
-     2},
-    {0, 0, 0, 0, "Other:", 3},
-    {0, 'h', 0, OPTION_HIDDEN, "", 3},
-    {0}};
-
-static const char doc[] =
-    "Decodes every picture that a training run needs, once, into one packed file a list, and tells "
-    "what it did. Packs that are current are left as they are. Training does the same by itself "
-    "when it starts; this program does it ahead of time.\v"
-    "Example: pack --data_root ROD-synROD\n"
-    "         pack --verify rodeo-cache/ROD-256.pack\n"
-    "         pack --extract 7 rodeo-cache/ROD-256.pack pair7.png";
-
-static const char arguments_doc[] =
-    "--data_root FOLDER\n--verify PACK\n--info PACK\n--extract INDEX PACK OUT [OUT2]";
-
-static int64_t parse_number(struct argp_state *state, const char *name, const char *text,
-                            int64_t lowest, int64_t highest)
-{
-    char *end;
-    errno = 0;
-    long long value = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || value < lowest || value > highest) {
-        argp_error(state, "%s must be a whole number from %lld to %lld, not '%s'", name,
-                   (long long)lowest, (long long)highest, text);
-    }
-    return value;
-}
-
-/* What must stand beside what, checked once everything is read. */
-static void check_options(const Options *options, struct argp_state *state)
+/* What the options together ask for, and whether that many files were named. */
+static int find_action(Options *options, Err *err)
 {
     static const int least[] = {[BUILD] = 0, [VERIFY] = 1, [INFO] = 1, [EXTRACT] = 2};
     static const int most[] = {[BUILD] = 0, [VERIFY] = 1, [INFO] = 1, [EXTRACT] = 3};
+    static const char *const expected[] = {[BUILD] = "no file",
+                                           [VERIFY] = "one pack",
+                                           [INFO] = "one pack",
+                                           [EXTRACT] = "a pack and one or two pictures to write"};
+    bool extract = options->index >= 0;
+    if (options->verify + options->info + extract > 1) {
+        return err_set(err, "give one of --verify, --info and --extract, not several");
+    }
+    options->action = options->verify ? VERIFY : options->info ? INFO : extract ? EXTRACT : BUILD;
     if (options->action == BUILD && !options->data_root) {
-        argp_error(state, "name the data set's folder with --data_root");
+        return err_set(err, "name the data set's folder with --data_root");
     }
     if (options->files < least[options->action] || options->files > most[options->action]) {
-        argp_error(state, "expected %d to %d file names, got %d", least[options->action],
-                   most[options->action], options->files);
-    }
-}
-
-static error_t parse_option(int key, char *argument, struct argp_state *state)
-{
-    Options *options = state->input;
-    switch (key) {
-    case KEY_DATA_ROOT:
-        options->data_root = argument;
-        break;
-    case KEY_SOURCE:
-        options->source = argument;
-        break;
-    case KEY_TARGET:
-        options->target = argument;
-        break;
-    case KEY_CACHE_DIR:
-        options->cache_dir = argument;
-        break;
-    case KEY_SMALLSET:
-        options->smallset = true;
-        break;
-    case KEY_IMAGE_SIZE:
-        options->image_size =
-            (int)parse_number(state, "--image_size", argument, 1, PICTURE_MAX_SIDE);
-        break;
-    case KEY_THREADS:
-        options->threads = (int)parse_number(state, "--threads", argument, 0, 1024);
-        break;
-    case KEY_VERIFY:
-        options->action = VERIFY;
-        break;
-    case KEY_INFO:
-        options->action = INFO;
-        break;
-    case KEY_EXTRACT:
-        options->action = EXTRACT;
-        options->index = parse_number(state, "--extract", argument, 0, INT64_MAX);
-        break;
-    case 'h':
-        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
-        break;
-    case ARGP_KEY_ARG:
-        if (options->files == 3) {
-            argp_error(state, "too many file names");
-        }
-        options->file[options->files++] = argument;
-        break;
-    case ARGP_KEY_END:
-        check_options(options, state);
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
+        return err_set(err, "expected %s, got %d file names", expected[options->action],
+                       options->files);
     }
     return 0;
+}
+
+static int read_options(Options *options, int argc, char **argv, Err *err)
+{
+    enum { BUILDING = 1, LOOKING };
+    const ArgOption list[] = {
+        {.help = "Building:", .group = BUILDING},
+        {.name = "data_root",
+         .value = "FOLDER",
+         .group = BUILDING,
+         .take = args_text,
+         .into = &options->data_root,
+         .help = "holds synROD/ and ROD/ (needed)"},
+        {.name = "source",
+         .value = "NAME",
+         .group = BUILDING,
+         .take = args_text,
+         .into = &options->source,
+         .help = "data set with labels: synROD, synHB (default synROD)"},
+        {.name = "target",
+         .value = "NAME",
+         .group = BUILDING,
+         .take = args_text,
+         .into = &options->target,
+         .help = "data set to adapt to: ROD, valHB (default ROD)"},
+        {.name = "image_size",
+         .value = "PIXELS",
+         .group = BUILDING,
+         .take = args_int,
+         .into = &options->image_size,
+         .low = 1,
+         .high = PICTURE_MAX_SIDE,
+         .help = "side that training resizes pictures to; larger ones are packed at that size "
+                 "(default 256)"},
+        {.name = "cache_dir",
+         .value = "FOLDER",
+         .group = BUILDING,
+         .take = args_text,
+         .into = &options->cache_dir,
+         .help = "where packs go (default: rodeo-cache in the data root, or ./rodeo-cache if the "
+                 "data root is read-only or a mounted drive)"},
+        {.name = "smallset",
+         .group = BUILDING,
+         .take = args_flag,
+         .into = &options->smallset,
+         .help = "the small lists, classes 0 to 4 (default: the full ones)"},
+        {.name = "threads",
+         .value = "N",
+         .group = BUILDING,
+         .take = args_int,
+         .into = &options->threads,
+         .high = 1024,
+         .help = "worker threads (default 0: one a core)"},
+        {.help = "Looking into a pack:", .group = LOOKING},
+        {.name = "verify",
+         .group = LOOKING,
+         .take = args_flag,
+         .into = &options->verify,
+         .help = "check the checksum of every picture"},
+        {.name = "info",
+         .group = LOOKING,
+         .take = args_flag,
+         .into = &options->info,
+         .help = "print what is in it"},
+        {.name = "extract",
+         .value = "INDEX",
+         .group = LOOKING,
+         .take = args_int64,
+         .into = &options->index,
+         .high = INT64_MAX,
+         .help = "write pair INDEX (from 0) as PNG: OUT gets the RGB picture with the depth "
+                 "picture on its right; with OUT2 given, OUT gets RGB and OUT2 depth"},
+        {0},
+    };
+    const Args args = {
+        .program = "pack",
+        .summary = "Decodes every picture that a training run needs, once, into one packed file a "
+                   "list, and tells what it did. Packs that are current are left as they are. "
+                   "Training does the same by itself when it starts; this program does it ahead "
+                   "of time.",
+        .ending = "Example: pack --data_root ROD-synROD\n"
+                  "         pack --verify rodeo-cache/ROD-256.pack\n"
+                  "         pack --extract 7 rodeo-cache/ROD-256.pack pair7.png",
+        .options = list,
+        .operands = {.usage = "--data_root FOLDER\n--verify PACK\n--info PACK\n"
+                              "--extract INDEX PACK OUT [OUT2]",
+                     .into = options->file,
+                     .count = &options->files,
+                     .most = sizeof options->file / sizeof options->file[0]},
+    };
+    if (args_parse(&args, argc, argv, err) != 0) {
+        return -1;
+    }
+    return find_action(options, err) == 0 ? 0 : args_explain(&args, err);
 }
 
 static int build_list(const Options *options, const char *cache_dir, const char *dataset,
@@ -274,12 +262,12 @@ static int look_into(const Options *options, Pool *pool, Log *log, Err *err)
 
 int main(int argc, char **argv)
 {
-    static const struct argp parser = {option_list, parse_option, arguments_doc, doc, 0, 0, 0};
-    Options options = {.source = "synROD", .target = "ROD", .image_size = 256};
-    if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0) {
+    Options options = {.source = "synROD", .target = "ROD", .image_size = 256, .index = -1};
+    Err err = {0};
+    if (read_options(&options, argc, argv, &err) != 0) {
+        fprintf(stderr, "pack: %s\n", err.text);
         return EXIT_FAILURE;
     }
-    Err err = {0};
     Log *log = log_open(stdout, stderr);
     Pool *pool = pool_open(options.threads);
     int rc = options.action == BUILD ? build(&options, pool, log, &err)

@@ -1,5 +1,6 @@
 rodeo_test(test_rng SOURCES test_rng.c LINKS rodeo_base)
 rodeo_test(test_text SOURCES test_text.c LINKS rodeo_base)
+rodeo_test(test_args SOURCES test_args.c LINKS rodeo_base)
 rodeo_test(test_pool SOURCES test_pool.c LINKS rodeo_base)
 rodeo_test(test_log SOURCES test_log.c LINKS rodeo_base)
 rodeo_test(test_files SOURCES test_files.c LINKS rodeo_base)

@@ -396,12 +396,15 @@ static void expect_complaint(const char *options, const char *words)
 static void wrong_options_are_told_in_a_line(void **state)
 {
     (void)state;
-    expect_complaint("--out x --classes 17", "--classes 17: must be a whole number from 2 to 16");
-    expect_complaint("--out x --per_class 3", "--per_class 3: must be a whole number from 4");
-    expect_complaint("--out x --seed -1", "--seed -1: must be a whole number");
-    expect_complaint("--out x --threads 2x", "--threads 2x: must be a whole number from 1");
+    expect_complaint("--out x --classes 17",
+                     "--classes: '17' is not allowed: give a whole number from 2 to 16");
+    expect_complaint("--out x --per_class 3",
+                     "--per_class: '3' is not allowed: give a whole number from 4");
+    expect_complaint("--out x --seed -1", "--seed: '-1' is not allowed: give a whole number");
+    expect_complaint("--out x --threads 2x",
+                     "--threads: '2x' is not allowed: give a whole number from 1");
     expect_complaint("--tar x", "--out DIR is missing");
-    expect_complaint("--out x surplus", "surplus: is not an option");
+    expect_complaint("--out x surplus", "'surplus' is not expected here");
     expect_complaint("--out /proc/x", "/proc/x: cannot create this folder");
 }
 

@@ -321,6 +321,20 @@ class RunTest(unittest.TestCase):
             with self.subTest(arguments=arguments):
                 self.assert_one_line(self.train(self.folder / "wrong", *arguments), *parts)
 
+    def test_programs_read_options_alike(self):
+        for program in ("train", "evaluate", "pack", "demo_data", "plot_runs", "bench_step"):
+            with self.subTest(program=program):
+                text = call(program, "--help")
+                self.assertEqual((text.returncode, text.stderr), (0, ""))
+                self.assertIn("-h, --help", text.stdout)
+                self.assertEqual(call(program, "-h").stdout, text.stdout)
+                self.assertRegex(call(program, "--version").stdout, r"^rodeo \d+\.\d+\.\d+\n$")
+                for arguments in (["--nonsense"], ["-x"], ["-b", "1"], ["a", "b", "c", "d"]):
+                    result = call(program, *arguments)
+                    self.assert_one_line(result)
+                    self.assertRegex(result.stderr,
+                                     rf"^{program}: [^\n]+ \({program} -h explains the options\)\n$")
+
     def test_missing_data(self):
         missing = self.folder / "not-there"
         self.assert_one_line(self.train(self.folder / "missing", data=missing), missing)

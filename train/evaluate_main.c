@@ -1,4 +1,5 @@
 /* build/evaluate: what a trained network answers on the source test set and on the target set. */
+#include "base/args.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "model/weights.h"
@@ -7,104 +8,83 @@
 #include "train/corpus.h"
 #include "train/evaluate.h"
 
-#include <argp.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-const char *argp_program_version = "evaluate (rodeo) " RODEO_VERSION;
 
 typedef struct {
     const char *data_root, *checkpoint, *out, *cache_dir, *device;
     int batch, threads, gpu;
 } Options;
 
-static const struct argp_option option_list[] = {
-    {"data_root", 'd', "DIR", 0,
-     "Folder that holds the data sets that the run was trained on (needed)", 0},
-    {"checkpoint", 'c', "FILE", 0, "A run's checkpoint.safetensors, or the run's folder (needed)",
-     0},
-    {"out", 'o', "DIR", 0,
-     "Where the files go (default: a folder \"evaluation\" beside the checkpoint)", 0},
-    {"cache_dir", 'k', "DIR", 0,
-     "Where packed data is (default: rodeo-cache in the data root, or in the working directory "
-     "where that cannot be written)",
-     0},
-    {"batch_size", 'b', "N", 0, "Pairs a batch (default: 64)", 0},
-    {"device", 'e', "NAME", 0, "auto, cuda or cpu (default: auto)", 0},
-    {"gpu", 'g', "N", 0, "Which GPU, counted from 0 (default: 0)", 0},
-    {"threads", 't', "N", 0, "CPU threads; 0 for all cores (default: 0)", 0},
-    {"help", 'h', NULL, 0, "Show this help", -1},
-    {0},
-};
-
-static int parse_count(struct argp_state *state, const char *name, const char *text, int low)
+static int read_options(Options *options, int argc, char **argv, Err *err)
 {
-    char *end;
-    long value = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || value < low || value > INT_MAX) {
-        argp_failure(state, 1, 0, "--%s: '%s' is not a whole number of at least %d", name, text,
-                     low);
+    const ArgOption list[] = {
+        {.name = "data_root",
+         .value = "DIR",
+         .take = args_text,
+         .into = &options->data_root,
+         .help = "Folder that holds the data sets that the run was trained on (needed)"},
+        {.name = "checkpoint",
+         .value = "FILE",
+         .take = args_text,
+         .into = &options->checkpoint,
+         .help = "A run's checkpoint.safetensors, or the run's folder (needed)"},
+        {.name = "out",
+         .value = "DIR",
+         .take = args_text,
+         .into = &options->out,
+         .help = "Where the files go (default: a folder \"evaluation\" beside the checkpoint)"},
+        {.name = "cache_dir",
+         .value = "DIR",
+         .take = args_text,
+         .into = &options->cache_dir,
+         .help = "Where packed data is (default: rodeo-cache in the data root, or in the working "
+                 "directory where that cannot be written)"},
+        {.name = "batch_size",
+         .value = "N",
+         .take = args_int,
+         .into = &options->batch,
+         .low = 1,
+         .high = 65536,
+         .help = "Pairs a batch (default: 64)"},
+        {.name = "device",
+         .value = "NAME",
+         .take = args_text,
+         .into = &options->device,
+         .help = "auto, cuda or cpu (default: auto)"},
+        {.name = "gpu",
+         .value = "N",
+         .take = args_int,
+         .into = &options->gpu,
+         .high = 1023,
+         .help = "Which GPU, counted from 0 (default: 0)"},
+        {.name = "threads",
+         .value = "N",
+         .take = args_int,
+         .into = &options->threads,
+         .high = 1024,
+         .help = "CPU threads; 0 for all cores (default: 0)"},
+        {0},
+    };
+    const Args args = {
+        .program = "evaluate",
+        .summary = "Evaluates a trained network: prints accuracy on the source test set and on "
+                   "the target set, in all and class by class, and writes confusion matrices (CSV "
+                   "and PNG) and every prediction (CSV).",
+        .ending = "Example:\n  build/evaluate --data_root ROD-synROD --checkpoint "
+                  "experiments/RUN/checkpoint.safetensors",
+        .options = list,
+    };
+    if (args_parse(&args, argc, argv, err) != 0) {
+        return -1;
     }
-    return (int)value;
-}
-
-static error_t parse_option(int key, char *text, struct argp_state *state)
-{
-    Options *options = state->input;
-    switch (key) {
-    case 'd':
-        options->data_root = text;
-        break;
-    case 'c':
-        options->checkpoint = text;
-        break;
-    case 'o':
-        options->out = text;
-        break;
-    case 'k':
-        options->cache_dir = text;
-        break;
-    case 'e':
-        options->device = text;
-        break;
-    case 'b':
-        options->batch = parse_count(state, "batch_size", text, 1);
-        break;
-    case 'g':
-        options->gpu = parse_count(state, "gpu", text, 0);
-        break;
-    case 't':
-        options->threads = parse_count(state, "threads", text, 0);
-        break;
-    case 'h':
-        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
-        break;
-    case ARGP_KEY_ARG:
-        argp_failure(state, 1, 0, "'%s' belongs to no option; see evaluate -h", text);
-        break;
-    case ARGP_KEY_END:
-        if (!options->data_root || !options->checkpoint) {
-            argp_failure(state, 1, 0, "--data_root and --checkpoint are needed; see evaluate -h");
-        }
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    if (!options->data_root || !options->checkpoint) {
+        err_set(err, "--data_root and --checkpoint are needed");
+        return args_explain(&args, err);
     }
     return 0;
 }
-
-static const struct argp parser = {
-    .options = option_list,
-    .parser = parse_option,
-    .doc = "Evaluates a trained network: prints accuracy on the source test set and on the target "
-           "set, "
-           "in all and class by class, and writes confusion matrices (CSV and PNG) and every "
-           "prediction "
-           "(CSV).\vExample:\n  build/evaluate --data_root ROD-synROD --checkpoint "
-           "experiments/RUN/checkpoint.safetensors",
-};
 
 /* Everything that the program holds open. */
 typedef struct {
@@ -268,8 +248,10 @@ int main(int argc, char **argv)
     Options options = {.device = "auto", .batch = 64};
     Err err = {""};
     setvbuf(stdout, NULL, _IOLBF, 0);
-    argp_err_exit_status = 1;
-    argp_parse(&parser, argc, argv, 0, NULL, &options);
+    if (read_options(&options, argc, argv, &err) != 0) {
+        fprintf(stderr, "evaluate: %s\n", err.text);
+        return 1;
+    }
     Evaluator e = {.options = &options, .log = log_open(stdout, stderr)};
     int rc = evaluate(&e, &err);
     if (rc != 0) {

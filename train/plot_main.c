@@ -1,11 +1,11 @@
 /* build/plot_runs: the accuracy curves of one or more runs in one picture, and a table of results.
  */
+#include "base/args.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "train/metrics.h"
 #include "train/plot.h"
 
-#include <argp.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,12 +101,6 @@ static int run_read(Run *run, Err *err)
 
 static int draw(const Options *options, Err *err)
 {
-    if (!options->out) {
-        return err_set(err, "--out FILE.png is missing: the picture to write (--help explains)");
-    }
-    if (options->count == 0) {
-        return err_set(err, "name the folder of at least one run (--help explains)");
-    }
     PlotSeries *series = mem_zeroed(2 * (size_t)options->count, sizeof *series);
     for (int i = 0; i < options->count; i++) {
         Run *run = &options->runs[i];
@@ -139,48 +133,55 @@ static void print_table(const Options *options)
     }
 }
 
-static error_t take_option(int key, char *argument, struct argp_state *state)
+/* Fills options; its runs are the caller's to free, also after an error. */
+static int read_options(Options *options, int argc, char **argv, Err *err)
 {
-    Options *options = state->input;
-    switch (key) {
-    case 'h':
-        argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
-        return 0;
-    case 'o':
-        options->out = argument;
-        return 0;
-    case ARGP_KEY_ARG:
-        options->runs[options->count++] = run_named(argument);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    const char **folders = mem_zeroed((size_t)argc, sizeof *folders);
+    const ArgOption list[] = {
+        {.name = "out",
+         .value = "FILE.png",
+         .take = args_text,
+         .into = &options->out,
+         .help = "The picture to write (needed)"},
+        {0},
+    };
+    const Args args = {
+        .program = "plot_runs",
+        .summary = "Draws the accuracy of training runs over their epochs: on the target test set "
+                   "as a solid line, on the source test set as a dashed one; and prints a table "
+                   "of what each came to after its last epoch. Each RUN_FOLDER is the folder of a "
+                   "run, which holds metrics.jsonl.",
+        .ending = "Example:\n\n"
+                  "  plot_runs --out curves.png experiments/run1=adapted experiments/run2=plain\n",
+        .options = list,
+        .operands = {.usage = "RUN_FOLDER[=LABEL]...",
+                     .into = folders,
+                     .count = &options->count,
+                     .most = argc},
+    };
+    int rc = args_parse(&args, argc, argv, err);
+    if (rc == 0 && !options->out) {
+        err_set(err, "--out FILE.png is missing: the picture to write");
+        rc = args_explain(&args, err);
     }
+    if (rc == 0 && options->count == 0) {
+        err_set(err, "name the folder of at least one run");
+        rc = args_explain(&args, err);
+    }
+    options->runs = mem_zeroed((size_t)options->count, sizeof *options->runs);
+    for (int i = 0; i < options->count; i++) {
+        options->runs[i] = run_named(folders[i]);
+    }
+    free(folders);
+    return rc;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct argp_option known[] = {
-        {"out", 'o', "FILE.png", 0, "The picture to write (needed)", 0},
-        {"help", 'h', NULL, 0, "Print this text", -1},
-        {0},
-    };
-    static const struct argp argp = {
-        .options = known,
-        .parser = take_option,
-        .args_doc = "RUN_FOLDER[=LABEL]...",
-        .doc = "Draws the accuracy of training runs over their epochs: on the target test set as a "
-               "solid line, on the source test set as a dashed one; and prints a table of what "
-               "each came "
-               "to after its last epoch. Each RUN_FOLDER is the folder of a run, which holds "
-               "metrics.jsonl.\v"
-               "Example:\n\n"
-               "  plot_runs --out curves.png experiments/run1=adapted experiments/run2=plain\n",
-    };
-    Options options = {.runs = mem_zeroed((size_t)argc, sizeof(Run))};
-    Err err = {.text = "the command line cannot be read"};
+    Options options = {0};
+    Err err = {""};
     int rc = 0;
-    if (argp_parse(&argp, argc, argv, ARGP_NO_HELP, NULL, &options) != 0 ||
-        draw(&options, &err) != 0) {
+    if (read_options(&options, argc, argv, &err) != 0 || draw(&options, &err) != 0) {
         fprintf(stderr, "plot_runs: %s\n", err.text);
         rc = 1;
     } else {

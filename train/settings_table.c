@@ -1,9 +1,9 @@
 #include "train/settings_table.h"
 
 #include "base/mem.h"
+#include "base/number.h"
 #include "base/text.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -108,45 +108,24 @@ static bool is_text(const Setting *setting)
     return setting->kind == SETTING_TEXT || setting->kind == SETTING_NAMEPART;
 }
 
-/* Says in words what a setting takes. */
+/* Says in words what a setting that is no number takes. */
 static int refuse(const Setting *setting, const char *label, const char *text, Err *err)
 {
-    char low[TEXT_DOUBLE_SIZE];
-    char high[TEXT_DOUBLE_SIZE];
-    switch (setting->kind) {
-    case SETTING_FLAG:
+    if (setting->kind == SETTING_FLAG) {
         return err_set(err, "%s: '%s' is not allowed: give true or false", label, text);
-    case SETTING_SEED:
-        return err_set(err, "%s: '%s' is not allowed: give a whole number from 0 to %" PRIu64,
-                       label, text, UINT64_MAX);
-    case SETTING_INT:
-        return err_set(err, "%s: '%s' is not allowed: give a whole number from %.0f to %.0f", label,
-                       text, setting->low, setting->high);
-    case SETTING_REAL:
-        text_double(setting->low, low);
-        if (isinf(setting->high)) {
-            return err_set(err, "%s: '%s' is not allowed: give a number of at least %s", label,
-                           text, low);
-        }
-        return err_set(err, "%s: '%s' is not allowed: give a number from %s %s %s", label, text,
-                       low, setting->below_high ? "to below" : "to",
-                       text_double(setting->high, high));
-    default:
-        if (setting->choices) {
-            return err_set(err, "%s: '%s' is not allowed: give one of: %s", label, text,
-                           setting->choices);
-        }
-        if (setting->kind == SETTING_NAMEPART) {
-            return err_set(err,
-                           "%s: '%s' is not allowed: give a name in UTF-8 without '/' (null and ~ "
-                           "are reserved)",
-                           label, text);
-        }
-        return err_set(err,
-                       "%s: '%s' is not allowed: give a text in UTF-8 (null and ~ are "
-                       "reserved)%s",
-                       label, text, setting->initial ? " that is not empty" : "");
     }
+    if (setting->choices) {
+        return err_set(err, "%s: '%s' is not allowed: give one of: %s", label, text,
+                       setting->choices);
+    }
+    if (setting->kind == SETTING_NAMEPART) {
+        return err_set(err,
+                       "%s: '%s' is not allowed: give a name in UTF-8 without '/' (null and ~ "
+                       "are reserved)",
+                       label, text);
+    }
+    return err_set(err, "%s: '%s' is not allowed: give a text in UTF-8 (null and ~ are reserved)%s",
+                   label, text, setting->initial ? " that is not empty" : "");
 }
 
 /* Bytes of the UTF-8 sequence that `lead` begins; 0 if none begins so. */
@@ -217,11 +196,6 @@ static bool text_allowed(const Setting *setting, const char *text)
     return !reserved && is_utf8(text);
 }
 
-static bool only_of(const char *text, const char *allowed)
-{
-    return text[0] != '\0' && text[strspn(text, allowed)] == '\0';
-}
-
 static bool parse_flag(const char *text, bool *flag)
 {
     if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
@@ -231,44 +205,6 @@ static bool parse_flag(const char *text, bool *flag)
     return true;
 }
 
-static bool parse_int(const char *text, const Setting *setting, int *value)
-{
-    if (!only_of(text, "+-0123456789")) {
-        return false;
-    }
-    char *end;
-    errno = 0;
-    long long parsed = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end || (double)parsed < setting->low ||
-        (double)parsed > setting->high) {
-        return false;
-    }
-    *value = (int)parsed;
-    return true;
-}
-
-static bool parse_seed(const char *text, uint64_t *value)
-{
-    if (!only_of(text, "0123456789")) {
-        return false;
-    }
-    errno = 0;
-    *value = strtoull(text, NULL, 10);
-    return errno == 0;
-}
-
-/* Decimal numbers only: strtod alone would also take "inf", "nan", " 1" and "0x1p3". */
-static bool parse_real(const char *text, const Setting *setting, double *value)
-{
-    if (!only_of(text, "+-.0123456789eE")) {
-        return false;
-    }
-    char *end;
-    *value = strtod(text, &end);
-    bool too_high = setting->below_high ? *value >= setting->high : *value > setting->high;
-    return end != text && *end == '\0' && isfinite(*value) && *value >= setting->low && !too_high;
-}
-
 static void store_text(char **member, const char *text)
 {
     char *copy = text[0] ? mem_string(text) : NULL;
@@ -276,29 +212,20 @@ static void store_text(char **member, const char *text)
     *member = copy;
 }
 
-/* Parses into *value, which is as large as any number kind. */
-typedef union {
-    bool flag;
-    int integer;
-    double real;
-    uint64_t seed;
-} Number;
-
-static bool parse_number(const Setting *setting, const char *text, Number *value, size_t *bytes)
+/* Parses and stores anything but a text. */
+static int parse_value(void *member, const Setting *setting, const char *label, const char *text,
+                       Err *err)
 {
+    NumberRange range = {setting->low, setting->high, setting->below_high};
     switch (setting->kind) {
-    case SETTING_FLAG:
-        *bytes = sizeof value->flag;
-        return parse_flag(text, &value->flag);
     case SETTING_INT:
-        *bytes = sizeof value->integer;
-        return parse_int(text, setting, &value->integer);
+        return number_parse_int(label, text, (int)range.low, (int)range.high, member, err);
     case SETTING_REAL:
-        *bytes = sizeof value->real;
-        return parse_real(text, setting, &value->real);
+        return number_parse_double(label, text, range, member, err);
+    case SETTING_SEED:
+        return number_parse_uint64(label, text, member, err);
     default:
-        *bytes = sizeof value->seed;
-        return parse_seed(text, &value->seed);
+        return parse_flag(text, member) ? 0 : refuse(setting, label, text, err);
     }
 }
 
@@ -313,13 +240,7 @@ int setting_parse(Settings *settings, const Setting *setting, const char *label,
         store_text((char **)(void *)member, text);
         return 0;
     }
-    Number value;
-    size_t bytes;
-    if (!parse_number(setting, text, &value, &bytes)) {
-        return refuse(setting, label, text, err);
-    }
-    memcpy(member, &value, bytes);
-    return 0;
+    return parse_value(member, setting, label, text, err);
 }
 
 char *setting_text(const Settings *settings, const Setting *setting)

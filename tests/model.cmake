@@ -1,1 +1,2 @@
 rodeo_test(test_net SOURCES test_net.c golden.c LINKS rodeo_train lib_jansson)
+rodeo_test(test_params SOURCES test_params.c tensors.c LINKS rodeo_model)

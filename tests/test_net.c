@@ -1,4 +1,4 @@
-/* The whole network and three training steps against PyTorch in float64 (golden/make_net.py says
+/* The whole network and its training steps against PyTorch in float64 (golden/make_net.py says
  * what the files hold and how both sides compute the parameters, pictures and labels). */
 #include "base/mem.h"
 #include "base/rng.h"
@@ -20,7 +20,6 @@
 #define CROP    136
 #define SQUARES 4 /* of one colour each, along a side of a picture */
 #define CLASSES 5
-#define STEPS   3
 #define LOSSES  4
 
 /* float32 against float64. PyTorch's own float32 deviates by up to 5e-6 (logits), 3e-5 (losses),
@@ -68,6 +67,9 @@ static double parameter(const ParamSpec *spec, uint64_t i)
     double r = 2.0 * uniform(word_at(1234, i, fnv1a(spec->name), 0)) - 1.0;
     if (ends_with(spec->name, ".bias")) {
         return 0.1 * r;
+    }
+    if (ends_with(spec->name, ".bn3.weight")) {
+        return 0.25 * (1.0 + 0.2 * r);
     }
     if (spec->ndim == 1) {
         return 1.0 + 0.2 * r;
@@ -119,6 +121,8 @@ typedef struct {
     const char *file;
     double alpha, lambda;
     float dropout_p;
+    int depth, width;
+    int steps;
 } Case;
 
 typedef struct {
@@ -146,7 +150,7 @@ static void fixture_open(Fixture *f, const Case *kind)
     *f = (Fixture){.kind = kind, .golden = golden_open(kind->file)};
     Err err;
     DeviceOptions options = {.threads = 2};
-    NetConfig config = {.trunk = {.depth = 18, .width = 8, .crop = CROP},
+    NetConfig config = {.trunk = {.depth = kind->depth, .width = kind->width, .crop = CROP},
                         .classes = CLASSES,
                         .dropout_p = kind->dropout_p,
                         .rotation_dropout_p = kind->dropout_p};
@@ -217,8 +221,8 @@ static void check_logits(Fixture *f, const float *logits, int rows, int columns,
 
 static void check_losses(Fixture *f, int step)
 {
-    const double *losses = golden_f64(f->golden, "losses", (int64_t)STEPS * LOSSES);
-    const int32_t *correct = golden_i32(f->golden, "correct", (int64_t)STEPS * LOSSES);
+    const double *losses = golden_f64(f->golden, "losses", (int64_t)f->kind->steps * LOSSES);
+    const int32_t *correct = golden_i32(f->golden, "correct", (int64_t)f->kind->steps * LOSSES);
     StepResult result = step_result(f->step);
     const double actual[] = {result.cls, result.ent, result.rot_source, result.rot_target};
     const int hits[] = {result.correct, 0, result.correct_rot_source, result.correct_rot_target};
@@ -298,6 +302,17 @@ static void check_changes(const Fixture *f)
     free(w);
 }
 
+static void check_buffer_sketch(const Fixture *f, const ParamSpec *spec, const float *arena,
+                                const char *name)
+{
+    const double *expected = golden_f64(f->golden, name, 2);
+    double actual[2];
+    sketch(spec, arena, actual);
+    for (int i = 0; i < 2; i++) {
+        expect_close(actual[i], expected[i], BUFFER_TOLERANCE * (1.0 + expected[0]), name, i);
+    }
+}
+
 static void check_buffers(Fixture *f)
 {
     const ParamTable *table = &f->net->params.running;
@@ -308,6 +323,10 @@ static void check_buffers(Fixture *f)
         const ParamSpec *spec = &table->spec[t];
         char name[96];
         snprintf(name, sizeof name, "buffer.%s", spec->name);
+        if (f->kind->depth == 50) {
+            check_buffer_sketch(f, spec, arena, name);
+            continue;
+        }
         const double *expected = golden_f64(f->golden, name, spec->count);
         for (int64_t i = 0; i < spec->count; i++) {
             expect_close((double)arena[spec->offset + i], expected[i],
@@ -339,7 +358,7 @@ static void check_batch_counters(const Fixture *f)
         int groups = main_head       ? f->net->step.main_groups
                      : rotation_head ? f->net->step.rotation_groups
                                      : f->net->step.main_groups + f->net->step.rotation_groups;
-        assert_int_equal(params->norm[i].batches, STEPS * groups);
+        assert_int_equal(params->norm[i].batches, f->kind->steps * groups);
     }
 }
 
@@ -347,7 +366,7 @@ static void run_case(const Case *kind)
 {
     Fixture f;
     fixture_open(&f, kind);
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < f.kind->steps; step++) {
         load_batch(&f, step);
         step_learn(f.step, f.x[RGB], f.x[DEPTH], f.labels, (uint64_t)step);
         check_losses(&f, step);
@@ -371,19 +390,25 @@ static void run_case(const Case *kind)
 static void relative_rotation_matches_pytorch(void **state)
 {
     (void)state;
-    run_case(&(Case){"net_plain.safetensors", 0.1, 1.0, 0.0f});
+    run_case(&(Case){"net_plain.safetensors", 0.1, 1.0, 0.0f, 18, 8, 3});
 }
 
 static void dropout_masks_match_pytorch(void **state)
 {
     (void)state;
-    run_case(&(Case){"net_dropout.safetensors", 0.1, 1.0, 0.5f});
+    run_case(&(Case){"net_dropout.safetensors", 0.1, 1.0, 0.5f, 18, 8, 3});
 }
 
 static void source_only_matches_pytorch(void **state)
 {
     (void)state;
-    run_case(&(Case){"net_source_only.safetensors", 0.0, 0.0, 0.0f});
+    run_case(&(Case){"net_source_only.safetensors", 0.0, 0.0, 0.0f, 18, 8, 3});
+}
+
+static void resnet50_matches_pytorch(void **state)
+{
+    (void)state;
+    run_case(&(Case){"net_resnet50.safetensors", 0.1, 1.0, 0.0f, 50, 4, 1});
 }
 
 int main(void)
@@ -392,6 +417,7 @@ int main(void)
         cmocka_unit_test(relative_rotation_matches_pytorch),
         cmocka_unit_test(dropout_masks_match_pytorch),
         cmocka_unit_test(source_only_matches_pytorch),
+        cmocka_unit_test(resnet50_matches_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
 """Golden values of the whole network and three training steps, computed by PyTorch in float64.
 
 Run with a Python that has PyTorch, torchvision and NumPy:  make_net.py  writes beside itself
-net_plain.safetensors, net_dropout.safetensors and net_source_only.safetensors;  make_net.py --float32
-writes nothing and prints how far the same computation in float32 comes out, for choosing tolerances.
+net_plain.safetensors, net_dropout.safetensors, net_source_only.safetensors and net_resnet50.safetensors;
+make_net.py --float32 writes nothing and prints how far the same computation in float32 comes out, for
+choosing tolerances.
 
 The network
   Two trunks "rgb" and "depth": ResNet-18 with channels 8, 16, 32, 64, input 136 x 136 (so the map is
@@ -11,13 +12,15 @@ The network
   400 -> 100 -> 4. B = 8 pairs in each of the groups source, target, source_rot, target_rot, in this
   order. Tensors have PyTorch's shapes and order (convolution weights K,C,R,S) and the names
   "rgb.layer1.0.conv1.weight", "depth....", "main.fc1.0.weight", "rotation.conv_1x1.0.weight".
+  The case resnet50 has ResNet-50 trunks with 4, 8, 16, 32 channels in the bottlenecks and four times
+  as many behind them, so both heads read 256 channels.
 
 Nothing random is stored: both sides compute it with Philox4x32-10. "Word i of (key; c1, c2, c3)" is
 word i mod 4 of the block with counter (i / 4, c1, c2, c3) under key; u = word / 2^32. Values are
 computed in double and rounded to float32 once.
   parameter, element i   word i of (1234; FNV-1a-32 of the full name, 0, 0), r = 2 u - 1
                            convolution and linear weights  r sqrt(3 / fan_in)   (fan_in = C R S or C)
-                           batch norm's weight             1 + 0.2 r
+                           batch norm's weight             1 + 0.2 r, for bn3 a quarter of it
                            all biases                      0.1 r
                          running_mean starts at 0, running_var at 1
   pictures [4B,136,136,3]  4 x 4 squares of one colour each: element i of [4B,4,4,3] is 4 u - 2 from
@@ -35,8 +38,9 @@ running statistics and SGD in the order of the experiment (source, target, sourc
   dropout      dropout 0.5 in both heads
   source_only  alpha = lambda = 0, dropout 0: only the source group runs, and the rotation head, which
                never has a gradient, is not touched by the optimizer
+  resnet50     as plain, with the trunks described above, and one step only
 
-What a file holds (float64 unless said; three steps; 0 where a case has no such value)
+What a file holds (float64 unless said; three steps, in resnet50 one; 0 where a case has no such value)
   losses [3,4]                  L_cls, L_ent, L_rs, L_rt of each step, without alpha and lambda
   correct [3,4] int32           right predictions: source, 0, source_rot, target_rot
   logits_main [2B,5]            of step 0: source, target   (source_only: [B,5])
@@ -47,14 +51,15 @@ What a file holds (float64 unless said; three steps; 0 where a case has no such 
   sketch.<parameter> [4]        of step 0's summed gradient (without weight decay) the L2 norm and the
                                 dot product with signs, then the same two of what the steps changed
                                 (value after them minus initial value)
-  buffer.<running_mean or running_var> [C]   after the steps
+  buffer.<running_mean or running_var> [C]   after the steps; in resnet50 [2], norm and dot product
 The sign of element i is + where word i of (5; FNV-1a-32 of the full name, 0, 0) is even, else -.
 The gradients of main.fc1.0.bias, rotation.conv_1x1.0.bias, rotation.conv_3x3.0.bias and
 rotation.fc1.0.bias are zero but for rounding, because a batch norm follows.
 
 Pictures of plain noise, 4 pairs a group or a learning rate of 0.01 would make a bad reference: the
 batch norm over the few rows of a head then magnifies rounding so much that float32 and float64 part
-by several per cent within three steps.
+by several per cent within three steps. So do sixteen bottlenecks whose branches weigh as much as their
+shortcuts, in the first backward pass already; hence bn3's quarter.
 """
 import argparse
 import json
@@ -66,7 +71,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from philox import philox_words
 
@@ -84,26 +89,31 @@ CASES = {
     "plain": {"alpha": 0.1, "lambda": 1.0, "dropout": 0.0},
     "dropout": {"alpha": 0.1, "lambda": 1.0, "dropout": 0.5},
     "source_only": {"alpha": 0.0, "lambda": 0.0, "dropout": 0.0},
+    "resnet50": {"alpha": 0.1, "lambda": 1.0, "dropout": 0.0, "depth": 50, "steps": 1},
 }
 
 
 class Trunk(nn.Module):
-    """ResNet-18 of base width 8, named as torchvision names it. Gives the map and its mean."""
+    """A small ResNet, named as torchvision names it. Gives the map and its mean."""
 
-    def __init__(self, width=8):
+    def __init__(self, depth):
         super().__init__()
+        kind, width, blocks = {18: (BasicBlock, 8, (2, 2, 2, 2)), 50: (Bottleneck, 4, (3, 4, 6, 3))}[depth]
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         channels = width
-        for index, stride in enumerate((1, 2, 2, 2)):
-            out = width << index
+        for index, count in enumerate(blocks):
+            planes, stride = width << index, 2 if index else 1
+            out = planes * kind.expansion
             downsample = None
-            if stride != 1:
+            if stride != 1 or channels != out:
                 downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False),
                                            nn.BatchNorm2d(out))
-            blocks = nn.Sequential(BasicBlock(channels, out, stride, downsample), BasicBlock(out, out))
-            self.add_module(f"layer{index + 1}", blocks)
+            stage = [kind(channels, planes, stride, downsample)]
+            stage += [kind(out, planes) for _ in range(count - 1)]
+            self.add_module(f"layer{index + 1}", nn.Sequential(*stage))
             channels = out
+        self.channels = channels
 
     def forward(self, x):
         x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
@@ -156,10 +166,11 @@ class RotationHead(nn.Module):
 class Net(nn.Module):
     """Both trunks and both heads; state-dict names are the golden file's names."""
 
-    def __init__(self, p):
+    def __init__(self, p, depth):
         super().__init__()
-        self.rgb, self.depth = Trunk(), Trunk()
-        self.main, self.rotation = MainHead(128, p), RotationHead(128, p)
+        self.rgb, self.depth = Trunk(depth), Trunk(depth)
+        features = self.rgb.channels + self.depth.channels
+        self.main, self.rotation = MainHead(features, p), RotationHead(features, p)
 
     def classify(self, pictures, group, first_row=0):
         """Logits of the main head."""
@@ -196,6 +207,8 @@ def initialise(net, dtype):
             r = 2 * uniform(1234, tuple(parameter.shape), fnv1a(name)) - 1
             if parameter.dim() > 1:
                 values = r * math.sqrt(3 / (parameter[0].numel()))
+            elif name.endswith(".bn3.weight"):
+                values = 0.25 * (1 + 0.2 * r)
             elif name.endswith("weight"):
                 values = 1 + 0.2 * r
             else:
@@ -268,7 +281,8 @@ def sketch(values, name):
 
 def run_case(case, dtype):
     """All tensors of one golden file, by name."""
-    net = Net(case["dropout"]).to(dtype)
+    depth = case.get("depth", 18)
+    net = Net(case["dropout"], depth).to(dtype)
     initialise(net, dtype)
     initial = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     net.train()
@@ -277,7 +291,7 @@ def run_case(case, dtype):
     optimizer = torch.optim.SGD([{"params": trunks}, {"params": heads, "lr": LR * HEAD_LR_MULT}],
                                 LR, MOMENTUM, weight_decay=WEIGHT_DECAY)
     result, losses, correct, gradients = {}, [], [], {}
-    for step in range(STEPS):
+    for step in range(case.get("steps", STEPS)):
         optimizer.zero_grad(set_to_none=True)
         step_losses, step_correct, main_logits, rotation_logits = train_step(net, case, step, dtype)
         losses.append(step_losses)
@@ -302,7 +316,7 @@ def run_case(case, dtype):
         result[f"sketch.{name}"] = gradients[name] + sketch(parameter - initial[name], name)
     for name, buffer in net.named_buffers():
         if "running" in name:
-            result[f"buffer.{name}"] = buffer
+            result[f"buffer.{name}"] = buffer if depth == 18 else sketch(buffer, name)
     return {name: as_array(values) for name, values in result.items()}
 
 

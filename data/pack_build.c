@@ -45,7 +45,7 @@ static uint8_t *block_reserve(Block *block, int64_t bytes)
 {
     int64_t start = block->used;
     block->used += pack_align(bytes);
-    if (block->used > block->capacity) {
+    if (!block->bytes || block->used > block->capacity) {
         block->capacity = 2 * block->used;
         block->bytes = mem_resize(block->bytes, (size_t)block->capacity);
     }

@@ -74,7 +74,7 @@ static char *replace_all(const char *text, const char *from, const char *to)
         memcpy(out, to, to_bytes);
         out += to_bytes;
     }
-    strcpy(out, text);
+    memcpy(out, text, strlen(text) + 1);
     return result;
 }
 

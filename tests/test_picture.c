@@ -27,6 +27,7 @@ static Picture read_expected(const char *path)
     char *data = path_read(path, &bytes, &err);
     if (!data || !text_starts_with(data, "P6\n")) {
         fail_msg("%s: %s", path, err.text);
+        abort(); /* fail_msg does not come back */
     }
     char *next = data + 3;
     picture.width = (int)strtol(next, &next, 10);

@@ -32,7 +32,7 @@ static const char *label_of(const ArgOption *option, char label[static LABEL_SIZ
     return label;
 }
 
-int args_flag(const ArgOption *option, const char *text, Err *err)
+static int take_flag(const ArgOption *option, const char *text, Err *err)
 {
     (void)text;
     (void)err;
@@ -40,31 +40,77 @@ int args_flag(const ArgOption *option, const char *text, Err *err)
     return 0;
 }
 
-int args_text(const ArgOption *option, const char *text, Err *err)
+static int take_text(const ArgOption *option, const char *text, Err *err)
 {
     (void)err;
     *(const char **)option->into = text;
     return 0;
 }
 
-int args_int(const ArgOption *option, const char *text, Err *err)
+static int take_int(const ArgOption *option, const char *text, Err *err)
 {
     char label[LABEL_SIZE];
     return number_parse_int(label_of(option, label), text, (int)option->low, (int)option->high,
                             option->into, err);
 }
 
-int args_int64(const ArgOption *option, const char *text, Err *err)
+static int take_int64(const ArgOption *option, const char *text, Err *err)
 {
     char label[LABEL_SIZE];
     return number_parse_int64(label_of(option, label), text, option->low, option->high,
                               option->into, err);
 }
 
-int args_uint64(const ArgOption *option, const char *text, Err *err)
+static int take_uint64(const ArgOption *option, const char *text, Err *err)
 {
     char label[LABEL_SIZE];
     return number_parse_uint64(label_of(option, label), text, option->into, err);
+}
+
+ArgOption arg_heading(const char *text)
+{
+    return (ArgOption){.help = text};
+}
+
+ArgOption arg_flag(const char *name, bool *into, const char *help)
+{
+    return (ArgOption){.name = name, .help = help, .take = take_flag, .into = into};
+}
+
+ArgOption arg_text(const char *name, const char *value, const char **into, const char *help)
+{
+    return (ArgOption){
+        .name = name, .value = value, .help = help, .take = take_text, .into = (void *)into};
+}
+
+ArgOption arg_int(const char *name, const char *value, int *into, int low, int high,
+                  const char *help)
+{
+    return (ArgOption){.name = name,
+                       .value = value,
+                       .help = help,
+                       .take = take_int,
+                       .into = into,
+                       .low = low,
+                       .high = high};
+}
+
+ArgOption arg_int64(const char *name, const char *value, int64_t *into, int64_t low, int64_t high,
+                    const char *help)
+{
+    return (ArgOption){.name = name,
+                       .value = value,
+                       .help = help,
+                       .take = take_int64,
+                       .into = into,
+                       .low = low,
+                       .high = high};
+}
+
+ArgOption arg_uint64(const char *name, const char *value, uint64_t *into, const char *help)
+{
+    return (ArgOption){
+        .name = name, .value = value, .help = help, .take = take_uint64, .into = into};
 }
 
 int args_explain(const Args *args, Err *err)
@@ -102,7 +148,7 @@ static void tell_ambiguity(Parse *parse, const char *name, int length)
 static int match_name(const Parse *parse, const char *name, int length,
                       const struct argp_option **match)
 {
-    const struct argp_option *owner = NULL; /* of the aliases that follow it */
+    const struct argp_option *owner = parse->options; /* of the aliases that follow it */
     int matches = 0;
     for (const struct argp_option *o = parse->options; !is_end(o); o++) {
         owner = is_listed(o) ? o : owner;

@@ -1,7 +1,7 @@
 /* The command line, read in one way by all programs, on top of argp.
  *
- * A program lists its options; each says what reads its value and where the value goes. Options
- * are long (--name VALUE, --name=VALUE) and may be shortened as long as they stay unambiguous.
+ * A program lists its options and where their values go. Options are long (--name VALUE,
+ * --name=VALUE) and may be shortened as long as they stay unambiguous.
  * -h, -?, --help and --version are there by themselves. Nothing is printed but help and version:
  * an error comes back as an Err, for main to print behind the program's name. */
 #ifndef RODEO_BASE_ARGS_H
@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct ArgOption ArgOption;
@@ -17,24 +18,31 @@ typedef struct ArgOption ArgOption;
  * that takes no value. Returns 0, or -1 with an err that names the option. */
 typedef int ArgTake(const ArgOption *option, const char *text, Err *err);
 
-/* One option; or, without a name, a heading (help) above the options of its group. */
+/* One option, made by a function below or by hand; or, without a name, a heading (help). */
 struct ArgOption {
     const char *name;  /* behind "--" */
     const char *alias; /* another name, which the help does not show; NULL: none */
     const char *value; /* what stands for the value in the help; NULL: a flag */
     const char *help;
-    int group; /* the help shows groups in order, names in alphabetical order within one */
+    int group; /* which heading's; 0: that of the entry before */
     ArgTake *take;
     void *into;
-    int64_t low, high; /* range of args_int and args_int64 */
+    int64_t low, high; /* range of a whole number */
 };
 
-/* What `take` may be. Later values of an option replace earlier ones. */
-ArgTake args_flag;   /* bool, set to true */
-ArgTake args_text;   /* const char *, into argv */
-ArgTake args_int;    /* int from low to high */
-ArgTake args_int64;  /* int64_t from low to high */
-ArgTake args_uint64; /* uint64_t, any */
+/* A heading in the help, above the options that follow it. */
+ArgOption arg_heading(const char *text);
+
+/* Options that store their last value in *into, which keeps what it has if they are not given.
+ * value stands for it in the help. A flag stores true, a text points into argv, a whole number is
+ * from low to high. */
+ArgOption arg_flag(const char *name, bool *into, const char *help);
+ArgOption arg_text(const char *name, const char *value, const char **into, const char *help);
+ArgOption arg_int(const char *name, const char *value, int *into, int low, int high,
+                  const char *help);
+ArgOption arg_int64(const char *name, const char *value, int64_t *into, int64_t low, int64_t high,
+                    const char *help);
+ArgOption arg_uint64(const char *name, const char *value, uint64_t *into, const char *help);
 
 /* Arguments that belong to no option, such as files. */
 typedef struct {

@@ -31,36 +31,16 @@ typedef struct {
 
 static int parse_words(Order *order, int most_files, int argc, char **argv, Err *err)
 {
+    ArgOption dish = arg_text("dish", "NAME", &order->dish, "What to cook");
+    dish.alias = "p";
     const ArgOption list[] = {
-        {.help = "Kitchen:", .group = 1},
-        {.name = "dish",
-         .alias = "p",
-         .value = "NAME",
-         .group = 1,
-         .take = args_text,
-         .into = &order->dish,
-         .help = "What to cook"},
-        {.name = "heat",
-         .value = "LEVEL",
-         .group = 1,
-         .take = args_int,
-         .into = &order->heat,
-         .low = -2,
-         .high = 9,
-         .help = "How hot"},
-        {.name = "grains",
-         .value = "COUNT",
-         .take = args_int64,
-         .into = &order->grains,
-         .low = INT64_MIN,
-         .high = INT64_MAX,
-         .help = "How many"},
-        {.name = "seed", .value = "N", .take = args_uint64, .into = &order->seed, .help = "Chance"},
-        {.name = "salt", .take = args_flag, .into = &order->salt, .help = "With salt"},
-        {.name = "salted_water",
-         .take = args_flag,
-         .into = &order->salted_water,
-         .help = "In salted water"},
+        arg_heading("Kitchen:"),
+        dish,
+        arg_int("heat", "LEVEL", &order->heat, -2, 9, "How hot"),
+        arg_int64("grains", "COUNT", &order->grains, INT64_MIN, INT64_MAX, "How many"),
+        arg_uint64("seed", "N", &order->seed, "Chance"),
+        arg_flag("salt", &order->salt, "With salt"),
+        arg_flag("salted_water", &order->salted_water, "In salted water"),
         {0},
     };
     const Args args = {

@@ -138,11 +138,7 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
 {
     const char **folders = mem_zeroed((size_t)argc, sizeof *folders);
     const ArgOption list[] = {
-        {.name = "out",
-         .value = "FILE.png",
-         .take = args_text,
-         .into = &options->out,
-         .help = "The picture to write (needed)"},
+        arg_text("out", "FILE.png", &options->out, "The picture to write (needed)"),
         {0},
     };
     const Args args = {

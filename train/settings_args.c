@@ -39,19 +39,18 @@ static char *describe(const Setting *setting)
  * array is the caller's to free, and so is each entry's help. */
 static ArgOption *make_options(Settings *settings, Given *given, const char **config)
 {
+    ArgOption config_option =
+        arg_text("config", "FILE", config,
+                 "Read settings from a YAML file, such as configs/default.yaml; options on the "
+                 "command line win over it");
+    config_option.group = GROUP_RUN;
     const ArgOption first[] = {
         {.help = "Data:", .group = GROUP_DATA},
         {.help = "Run:", .group = GROUP_RUN},
         {.help = "Optimisation:", .group = GROUP_OPTIMISATION},
         {.help = "Network:", .group = GROUP_NETWORK},
         {.help = "Machine:", .group = GROUP_MACHINE},
-        {.name = "config",
-         .value = "FILE",
-         .group = GROUP_RUN,
-         .take = args_text,
-         .into = config,
-         .help = "Read settings from a YAML file, such as configs/default.yaml; options on the "
-                 "command line win over it"},
+        config_option,
     };
     size_t start = sizeof first / sizeof first[0];
     ArgOption *options = mem_zeroed(start + setting_count() + 1, sizeof *options);

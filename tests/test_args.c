@@ -89,6 +89,25 @@ static void assert_refused(int most_files, const char *line, const char *text)
     free(whole);
 }
 
+/* Parses line in a child whose standard output is `out`. Returns its status: the one it ended with,
+ * or 9 if args_parse came back. */
+static int status_of(const char *line, int out)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        Order order;
+        Err err;
+        dup2(out, STDOUT_FILENO);
+        parse_line(&order, MOST_FILES, line, &err);
+        _exit(9);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
 static void values_arrive_in_every_spelling(void **state)
 {
     (void)state;
@@ -150,6 +169,7 @@ static void bad_options_are_named(void **state)
         if (!strchr("h?-", c)) {
             char *line = mem_format("-%c", c);
             char *text = mem_format("unknown option '-%c': options begin with '--'", c);
+            assert_int_equal(status_of(line, STDOUT_FILENO), 9);
             assert_refused(2, line, text);
             free(line);
             free(text);
@@ -173,6 +193,9 @@ static void bad_values_are_named(void **state)
     assert_refused(2, "--seed -1",
                    "--seed: '-1' is not allowed: give a whole number from 0 to "
                    "18446744073709551615");
+    assert_refused(2, "--seed 18446744073709551616",
+                   "--seed: '18446744073709551616' is not allowed: give a whole number from 0 to "
+                   "18446744073709551615");
     assert_refused(2, "--grains 9223372036854775808",
                    "--grains: '9223372036854775808' is not allowed: give a whole number from "
                    "-9223372036854775808 to 9223372036854775807");
@@ -185,6 +208,20 @@ static void wide_numbers_are_exact(void **state)
     assert_true(taken("--grains 9223372036854775807").grains == INT64_MAX);
     assert_true(taken("--grains -9223372036854775808").grains == INT64_MIN);
     assert_true(taken("--grains 9007199254740993").grains == 9007199254740993); /* 2^53 + 1 */
+}
+
+static void blanks_are_no_part_of_a_number(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {" 5", "5 ", "\t5", " "};
+    int whole = 7;
+    uint64_t wide = 7;
+    Err err;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(number_parse_int("n", wrong[i], 0, 9, &whole, &err), -1);
+        assert_int_equal(number_parse_uint64("n", wrong[i], &wide, &err), -1);
+    }
+    assert_true(whole == 7 && wide == 7);
 }
 
 static void reals_keep_to_their_range(void **state)
@@ -211,25 +248,6 @@ static void reals_keep_to_their_range(void **state)
         free(text);
     }
     assert_true(value == 1); /* as it was */
-}
-
-/* Parses line in a child whose standard output is `out`. Returns its status: the one it ended with,
- * or 9 if args_parse came back. */
-static int status_of(const char *line, int out)
-{
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        Order order;
-        Err err;
-        dup2(out, STDOUT_FILENO);
-        parse_line(&order, MOST_FILES, line, &err);
-        _exit(9);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
 }
 
 /* What a line prints that ends the program well. */
@@ -287,6 +305,7 @@ int main(void)
         cmocka_unit_test(bad_options_are_named),
         cmocka_unit_test(bad_values_are_named),
         cmocka_unit_test(wide_numbers_are_exact),
+        cmocka_unit_test(blanks_are_no_part_of_a_number),
         cmocka_unit_test(reals_keep_to_their_range),
         cmocka_unit_test(help_is_complete),
         cmocka_unit_test(help_that_cannot_be_written_is_an_error),

@@ -3,6 +3,7 @@
 #include "base/atomic_file.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -12,6 +13,7 @@
 #include <xxhash.h>
 
 #define CHECKSUM_KEY     "rodeo.checksum"
+#define CHECKSUM_MARK    "rodeo-xxh3:" /* in front of the digits */
 #define CHECKSUM_DIGITS  16
 #define CHECKSUM_MISSING "0000000000000000"
 #define HEADER_MAX       100000000u
@@ -195,25 +197,40 @@ static int parse_header(SafeFile *file, Err *err)
     return check_tiling(file, data_start, err);
 }
 
+/* The checksum's value, or NULL. The key and the value each tell that there is one: damage to
+ * either must not turn the file into one without. */
+static const char *stored_checksum(const SafeFile *file)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(json_object_get(file->header, "__metadata__"), key, value)
+    {
+        const char *text = json_string_value(value);
+        if (strcmp(key, CHECKSUM_KEY) == 0 || text_starts_with(text, CHECKSUM_MARK)) {
+            return text;
+        }
+    }
+    return NULL;
+}
+
 static int verify_checksum(const SafeFile *file, Err *err)
 {
-    const char *stored = safetensors_metadata(file, CHECKSUM_KEY);
+    const char *stored = stored_checksum(file);
     if (!stored) {
         return 0;
     }
-    const char *key = memmem(file->content, file->bytes, "\"" CHECKSUM_KEY "\"",
-                             sizeof "\"" CHECKSUM_KEY "\"" - 1);
-    const char *digits =
-        strlen(stored) == CHECKSUM_DIGITS && key
-            ? memmem(key, file->bytes - (size_t)(key - file->content), stored, CHECKSUM_DIGITS)
+    const size_t mark = strlen(CHECKSUM_MARK);
+    const char *place =
+        text_starts_with(stored, CHECKSUM_MARK) && strlen(stored) == mark + CHECKSUM_DIGITS
+            ? memmem(file->content, file->bytes, stored, mark + CHECKSUM_DIGITS)
             : NULL;
-    if (!digits) {
-        return err_set(err, "its checksum is not readable");
+    if (!place) {
+        return err_set(err, "its checksum is not readable: the file is damaged");
     }
     char computed[CHECKSUM_DIGITS + 1];
     snprintf(computed, sizeof computed, "%016" PRIx64,
-             hash_with_blank(file->content, file->bytes, (size_t)(digits - file->content)));
-    if (strcmp(computed, stored) != 0) {
+             hash_with_blank(file->content, file->bytes, (size_t)(place + mark - file->content)));
+    if (strcmp(computed, stored + mark) != 0) {
         return err_set(err, "its checksum does not match its content: the file is damaged");
     }
     return 0;
@@ -293,16 +310,30 @@ static json_t *tensor_entry(const SafeTensor *tensor, int64_t begin)
                              (json_int_t)(begin + (int64_t)tensor->bytes)));
 }
 
+static json_t *metadata_object(const SafeMetadata *metadata, int count, Err *err)
+{
+    json_t *strings = checked(json_object());
+    json_object_set_new(strings, CHECKSUM_KEY,
+                        checked(json_string(CHECKSUM_MARK CHECKSUM_MISSING)));
+    for (int i = 0; i < count; i++) {
+        if (json_object_set_new(strings, metadata[i].key, json_string(metadata[i].value)) != 0) {
+            err_set(err, "the metadata entry %s is not UTF-8 text", metadata[i].key);
+            json_decref(strings);
+            return NULL;
+        }
+    }
+    return strings;
+}
+
 /* The length and the JSON text, padded so that the data starts at a multiple of 8. Free it. */
 static char *make_header(const SafeTensor *tensors, int count, const SafeMetadata *metadata,
-                         int metadata_count, size_t *bytes)
+                         int metadata_count, size_t *bytes, Err *err)
 {
-    json_t *header = checked(json_object());
-    json_t *strings = checked(json_object());
-    json_object_set_new(strings, CHECKSUM_KEY, checked(json_string(CHECKSUM_MISSING)));
-    for (int i = 0; i < metadata_count; i++) {
-        json_object_set_new(strings, metadata[i].key, checked(json_string(metadata[i].value)));
+    json_t *strings = metadata_object(metadata, metadata_count, err);
+    if (!strings) {
+        return NULL;
     }
+    json_t *header = checked(json_object());
     json_object_set_new(header, "__metadata__", strings);
     int64_t begin = 0;
     for (int i = 0; i < count; i++) {
@@ -339,16 +370,18 @@ static void fill_in_checksum(char *header, size_t header_bytes, const SafeTensor
     char digits[CHECKSUM_DIGITS + 1];
     snprintf(digits, sizeof digits, "%016" PRIx64, XXH3_64bits_digest(state));
     XXH3_freeState(state);
-    char *key = memmem(header, header_bytes, CHECKSUM_KEY, strlen(CHECKSUM_KEY));
-    size_t rest = header_bytes - (size_t)(key - header);
-    memcpy(memmem(key, rest, CHECKSUM_MISSING, CHECKSUM_DIGITS), digits, CHECKSUM_DIGITS);
+    char *mark = memmem(header, header_bytes, CHECKSUM_MARK, strlen(CHECKSUM_MARK));
+    memcpy(mark + strlen(CHECKSUM_MARK), digits, CHECKSUM_DIGITS);
 }
 
 int safetensors_write(const char *path, const char *backup, const SafeTensor *tensors, int count,
                       const SafeMetadata *metadata, int metadata_count, Err *err)
 {
     size_t header_bytes;
-    char *header = make_header(tensors, count, metadata, metadata_count, &header_bytes);
+    char *header = make_header(tensors, count, metadata, metadata_count, &header_bytes, err);
+    if (!header) {
+        return err_context(err, "%s: cannot be written", path);
+    }
     fill_in_checksum(header, header_bytes, tensors, count);
     AtomicFile file;
     int rc = atomic_file_open(&file, path, err);

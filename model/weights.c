@@ -10,6 +10,7 @@
 #define MOMENTUM_PREFIX "momentum."
 #define COUNTER_ENDING  ".num_batches_tracked"
 #define PROBLEMS_SHOWN  4
+#define MISSHAPEN       "another shape or type of"
 
 /* ---- collecting
  * ------------------------------------------------------------------------------------ */
@@ -130,7 +131,7 @@ static void read_table(const ParamTable *table, const SafeFile *file, const char
         if (!tensor) {
             problem_add(problems, "missing", name);
         } else if (!shape_fits(spec, tensor)) {
-            problem_add(problems, "another shape or type of", name);
+            problem_add(problems, MISSHAPEN, name);
         } else {
             float *aligned = mem_alloc(tensor->bytes);
             memcpy(aligned, tensor->data, tensor->bytes);
@@ -176,19 +177,40 @@ static void find_superfluous(const Params *params, const SafeFile *file, Problem
     }
 }
 
-/* Reads all counters into batches[norms], or only those below `within`. A file may leave them out:
- * weights saved by old versions of PyTorch have none. */
-static void read_counters(const Params *params, const SafeFile *file, const char *prefix,
-                          const char *within, int64_t *batches)
+/* As find_superfluous, for a file of one trunk, whose names lack the stream. What a deeper ResNet
+ * has beyond this one shows here; the classifier is expected. */
+static void find_foreign(const Params *params, const SafeFile *file, const char *stream,
+                         Problems *problems)
+{
+    for (int i = 0; i < safetensors_count(file); i++) {
+        const char *name = safetensors_at(file, i)->name;
+        char *full = mem_format("%s%s", stream, name);
+        if (!text_starts_with(name, "fc.") && !table_has(&params->weights, full) &&
+            !table_has(&params->running, full) && !is_counter(params, full)) {
+            problem_add(problems, "unknown", name);
+        }
+        free(full);
+    }
+}
+
+/* Reads the counters whose names start with `within`, under the rest of their names, into
+ * batches[norms]. Optional ones may be missing. */
+static void read_counters(const Params *params, const SafeFile *file, const char *within,
+                          bool optional, int64_t *batches, Problems *problems)
 {
     for (int i = 0; i < params->norms; i++) {
         if (!text_starts_with(params->norm[i].name, within)) {
             continue;
         }
-        char *name =
-            mem_format("%s%s" COUNTER_ENDING, prefix, params->norm[i].name + strlen(within));
+        char *name = mem_format("%s" COUNTER_ENDING, params->norm[i].name + strlen(within));
         const SafeTensor *tensor = safetensors_find(file, name);
-        if (tensor && strcmp(tensor->dtype, "I64") == 0 && tensor->bytes == sizeof *batches) {
+        if (!tensor) {
+            if (!optional) {
+                problem_add(problems, "missing", name);
+            }
+        } else if (strcmp(tensor->dtype, "I64") != 0 || tensor->bytes != sizeof *batches) {
+            problem_add(problems, MISSHAPEN, name);
+        } else {
             memcpy(&batches[i], tensor->data, sizeof *batches);
         }
         free(name);
@@ -256,7 +278,7 @@ int weights_restore(Net *net, const SafeFile *file, bool momentum, Err *err)
     if (momentum) {
         read_table(&params->weights, file, MOMENTUM_PREFIX, "", state.v, &problems);
     }
-    read_counters(params, file, "", "", state.batches);
+    read_counters(params, file, "", false, state.batches, &problems);
     find_superfluous(params, file, &problems);
     int rc = problems_report(&problems, err);
     if (rc == 0) {
@@ -279,8 +301,10 @@ int weights_load_pretrained(Net *net, const char *path, Err *err)
     for (int i = 0; i < 2; i++) {
         read_table(&params->weights, file, "", streams[i], state.w, &problems);
         read_table(&params->running, file, "", streams[i], state.running, &problems);
-        read_counters(params, file, "", streams[i], state.batches);
+        /* Weights saved by old versions of PyTorch have no counters. */
+        read_counters(params, file, streams[i], true, state.batches, &problems);
     }
+    find_foreign(params, file, streams[0], &problems);
     int rc = problems_report(&problems, err);
     if (rc == 0) {
         host_state_apply(net, &state);

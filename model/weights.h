@@ -24,7 +24,8 @@ void weights_free(WeightList *list);
 int weights_restore(Net *net, const SafeFile *file, bool momentum, Err *err);
 
 /* Starts both trunks from the weights of one torchvision ResNet ("conv1.weight", ...; "fc.*" is
- * left out). Every trunk tensor must be there. */
+ * left out). Every trunk tensor must be there, and none that the trunk does not have; only batch
+ * counters may be missing. On an error the network is unchanged. */
 int weights_load_pretrained(Net *net, const char *path, Err *err);
 
 #endif

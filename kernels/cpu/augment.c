@@ -4,15 +4,12 @@
  * time: horizontally resized rows live in a ring just as long as the filter, so scratch memory does
  * not grow with the picture's area. The finished 8-bit row is normalised through a table and
  * written where flip and rotation put it. */
+#include "base/resample.h"
 #include "kernels/cpu/batchnorm.h"
 
-#include <math.h>
 #include <omp.h>
 
-enum { PRECISION_BITS = 22 }; /* of an integer filter weight */
-
-/* The bilinear filter along one axis, from n samples to `resize`: output j is the sum of count[j]
- * samples from first[j] on, with the weights at weights + j taps. */
+/* The filter along one axis, from n samples to `resize`: resample.h. */
 typedef struct {
     int n; /* 0: not made yet */
     int taps;
@@ -33,52 +30,13 @@ typedef struct {
     float table[3][256]; /* 8-bit value to network input */
 } Augment;
 
-/* Samples that an output can reach. */
-static int filter_taps(int n, int resize)
-{
-    return 2 * (n > resize ? n / resize : 1) + 3;
-}
-
-static double triangle(double distance)
-{
-    double w = 1 - fabs(distance);
-    return w > 0 ? w : 0;
-}
-
 static void make_filter(Filter *filter, int n, int resize)
 {
-    if (filter->n == n) {
-        return;
+    if (filter->n != n) {
+        filter->n = n;
+        filter->taps = resample_taps(n, resize);
+        resample_filter(n, resize, filter->taps, filter->first, filter->count, filter->weights);
     }
-    double scale = (double)n / resize;
-    double f = scale < 1 ? 1 : scale;
-    filter->n = n;
-    filter->taps = filter_taps(n, resize);
-    for (int j = 0; j < resize; j++) {
-        double centre = (j + 0.5) * scale;
-        int first = (int)(centre - f + 0.5);
-        int last = (int)(centre + f + 0.5);
-        first = first < 0 ? 0 : first;
-        last = last > n ? n : last;
-        double sum = 0;
-        for (int i = first; i < last; i++) {
-            sum += triangle((i - centre + 0.5) / f);
-        }
-        int32_t *weights = filter->weights + (int64_t)j * filter->taps;
-        for (int i = first; i < last; i++) {
-            double w = triangle((i - centre + 0.5) / f) / sum;
-            weights[i - first] = (int32_t)(w * (1 << PRECISION_BITS) + 0.5);
-        }
-        filter->first[j] = first;
-        filter->count[j] = last - first;
-    }
-}
-
-/* A filtered sum, rounded to 8 bits. The weights add up to 2^22 but for half a unit each, so the
- * result is within 0..255 without a clamp. */
-static inline uint8_t round_sum(int32_t sum)
-{
-    return (uint8_t)((sum + (1 << (PRECISION_BITS - 1))) >> PRECISION_BITS);
 }
 
 /* Columns left .. left + crop - 1 of one picture row, resized across. */
@@ -97,9 +55,9 @@ static void resize_row(const Filter *across, int left, int crop, const uint8_t *
             g += weights[i] * p[3 * i + 1];
             b += weights[i] * p[3 * i + 2];
         }
-        out[3 * x] = round_sum(r);
-        out[3 * x + 1] = round_sum(g);
-        out[3 * x + 2] = round_sum(b);
+        out[3 * x] = resample_round(r);
+        out[3 * x + 1] = resample_round(g);
+        out[3 * x + 2] = resample_round(b);
     }
 }
 
@@ -148,7 +106,7 @@ static const uint8_t *crop_row(Cutter *cut, int r)
         }
     }
     for (int k = 0; k < 3 * cut->crop; k++) {
-        row[k] = round_sum(sums[k]);
+        row[k] = resample_round(sums[k]);
     }
     return row;
 }
@@ -186,7 +144,7 @@ static void augment_picture(const Augment *a, const AugmentItem *item, const uin
                   .resize = a->s->resize,
                   .crop = crop,
                   .w = w,
-                  .ring_rows = filter_taps(item->height, a->s->resize)};
+                  .ring_rows = resample_taps(item->height, a->s->resize)};
     Placement p = place(item, crop);
     for (int r = 0; r < crop; r++) {
         const uint8_t *row = crop_row(&cut, r);
@@ -215,7 +173,7 @@ static void make_table(float table[3][256])
 static size_t filter_bytes(int n, int resize)
 {
     size_t outputs = (size_t)resize * sizeof(int32_t);
-    return 2 * scratch_piece(outputs) + scratch_piece(outputs * (size_t)filter_taps(n, resize));
+    return 2 * scratch_piece(outputs) + scratch_piece(outputs * (size_t)resample_taps(n, resize));
 }
 
 static Filter take_filter(char **next, int n, int resize)
@@ -224,7 +182,7 @@ static Filter take_filter(char **next, int n, int resize)
     Filter filter = {0};
     filter.first = scratch_take(next, outputs);
     filter.count = scratch_take(next, outputs);
-    filter.weights = scratch_take(next, outputs * (size_t)filter_taps(n, resize));
+    filter.weights = scratch_take(next, outputs * (size_t)resample_taps(n, resize));
     return filter;
 }
 
@@ -233,7 +191,7 @@ static size_t workspace_bytes(const AugmentShape *s, int width, int height)
 {
     size_t row = (size_t)s->crop * 3;
     return filter_bytes(width, s->resize) + filter_bytes(height, s->resize) +
-           scratch_piece(row * (size_t)filter_taps(height, s->resize)) +
+           scratch_piece(row * (size_t)resample_taps(height, s->resize)) +
            scratch_piece(row * sizeof(int32_t)) + scratch_piece(row);
 }
 
@@ -243,7 +201,7 @@ static Workspace take_workspace(char *next, const AugmentShape *s, int width, in
     Workspace w;
     w.across = take_filter(&next, width, s->resize);
     w.down = take_filter(&next, height, s->resize);
-    w.ring = scratch_take(&next, row * (size_t)filter_taps(height, s->resize));
+    w.ring = scratch_take(&next, row * (size_t)resample_taps(height, s->resize));
     w.sums = scratch_take(&next, row * sizeof(int32_t));
     w.row = scratch_take(&next, row);
     return w;

@@ -337,7 +337,9 @@ class RunTest(unittest.TestCase):
 
     def test_missing_data(self):
         missing = self.folder / "not-there"
-        self.assert_one_line(self.train(self.folder / "missing", data=missing), missing)
+        logdir = self.folder / "missing"
+        self.assert_one_line(self.train(logdir, data=missing), missing)
+        self.assertFalse(logdir.exists())
 
     def test_missing_pictures_are_named_and_counted(self):
         data = self.folder / "holes"

@@ -34,7 +34,7 @@ static int check_labels(const PairList *list, int classes, const char *source, E
     return 0;
 }
 
-int corpus_open(Corpus *corpus, const CorpusSettings *settings, Pool *pool, Log *log, Err *err)
+int corpus_read(Corpus *corpus, const CorpusSettings *settings, Err *err)
 {
     *corpus = (Corpus){0};
     if (read_lists(corpus, settings, err) != 0) {
@@ -45,10 +45,16 @@ int corpus_open(Corpus *corpus, const CorpusSettings *settings, Pool *pool, Log 
             return -1;
         }
     }
+    return 0;
+}
+
+int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first, Pool *pool,
+                Log *log, Err *err)
+{
     char *cache_dir = settings->cache_dir ? mem_string(settings->cache_dir)
                                           : pack_default_cache_dir(settings->data_root);
     int rc = 0;
-    for (int set = 0; set < CORPUS_SETS && rc == 0; set++) {
+    for (int set = (int)first; set < CORPUS_SETS && rc == 0; set++) {
         corpus->pack[set] =
             pack_open_or_build(&corpus->list[set], settings->resize, cache_dir, pool, log, err);
         rc = corpus->pack[set] ? 0 : -1;

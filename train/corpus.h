@@ -23,10 +23,13 @@ typedef struct {
     char **class_names; /* [classes] */
 } Corpus;
 
-/* Reads and checks the lists, looks for every picture, and opens or builds the packs. err: the
- * first thing that is wrong with the data root, as pairs.h and pack.h describe it, or a label in
- * the test or target set that the source training set does not have. */
-int corpus_open(Corpus *corpus, const CorpusSettings *settings, Pool *pool, Log *log, Err *err);
+/* Reads and checks the lists. err: the first thing that is wrong with the data root, as pairs.h
+ * describes it, or a label in the test or target set that the source training set does not have. */
+int corpus_read(Corpus *corpus, const CorpusSettings *settings, Err *err);
+
+/* Looks for every picture of the sets from `first` on, and opens or builds their packs. */
+int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first, Pool *pool,
+                Log *log, Err *err);
 
 /* Safe on a corpus that is {0} or half open. */
 void corpus_close(Corpus *corpus);

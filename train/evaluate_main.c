@@ -118,7 +118,7 @@ static int open_data(Evaluator *e, Err *err)
                              .smallset = e->saved.smallset,
                              .resize = e->saved.image_size};
     e->pool = pool_open(e->options->threads);
-    if (corpus_open(&e->corpus, &corpus, e->pool, e->log, err) != 0) {
+    if (corpus_read(&e->corpus, &corpus, err) != 0) {
         return -1;
     }
     if (e->corpus.classes != e->state.classes) {
@@ -126,7 +126,7 @@ static int open_data(Evaluator *e, Err *err)
                        e->state.classes, e->corpus.list[CORPUS_SOURCE_TRAIN].file,
                        e->corpus.classes);
     }
-    return 0;
+    return corpus_pack(&e->corpus, &corpus, CORPUS_SOURCE_TEST, e->pool, e->log, err);
 }
 
 static void take_prediction(void *context, const PairPlan *pair, int prediction)

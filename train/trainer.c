@@ -8,17 +8,14 @@
 #include <string.h>
 #include <time.h>
 
-static int open_corpus(Trainer *t, Err *err)
+static CorpusSettings corpus_settings(const Settings *s)
 {
-    const Settings *s = t->settings;
-    CorpusSettings corpus = {.data_root = s->data_root,
-                             .source = s->source,
-                             .target = s->target,
-                             .cache_dir = s->cache_dir,
-                             .smallset = s->smallset,
-                             .resize = s->image_size};
-    t->pool = pool_open(s->threads);
-    return corpus_open(&t->corpus, &corpus, t->pool, t->log, err);
+    return (CorpusSettings){.data_root = s->data_root,
+                            .source = s->source,
+                            .target = s->target,
+                            .cache_dir = s->cache_dir,
+                            .smallset = s->smallset,
+                            .resize = s->image_size};
 }
 
 static int open_device(Trainer *t, Err *err)
@@ -146,14 +143,25 @@ static int begin(Trainer *t, Err *err)
     return rc == 0 ? run_begin(&t->run, t->settings, t->state.epoch, err) : -1;
 }
 
+/* The data's lists come first, so that a wrong data root leaves no run folder behind; the pictures
+ * come after the folder, so that nothing is packed for a run that cannot write its results. */
 int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
     *t = (Trainer){.settings = settings, .stop = stop, .log = log};
+    CorpusSettings corpus = corpus_settings(settings);
     char *name = settings_run_name(settings);
     log_result(log, "Run: %s", name);
-    int rc = run_open(&t->run, settings, name, log, err);
+    int rc = corpus_read(&t->corpus, &corpus, err);
+    if (rc == 0) {
+        rc = run_open(&t->run, settings, name, log, err);
+    }
     free(name);
-    if (rc != 0 || open_corpus(t, err) != 0 || open_device(t, err) != 0 || open_net(t, err) != 0) {
+    if (rc != 0) {
+        return -1;
+    }
+    t->pool = pool_open(settings->threads);
+    if (corpus_pack(&t->corpus, &corpus, CORPUS_SOURCE_TRAIN, t->pool, log, err) != 0 ||
+        open_device(t, err) != 0 || open_net(t, err) != 0) {
         return -1;
     }
     return begin(t, err);

@@ -395,7 +395,7 @@ static int replace_out_of_order(const Place *place, Err *err)
     if (atomic_file_open(&file, place->path, err) != 0) {
         return -1;
     }
-    if (atomic_file_write_at(&file, (int64_t)half, NEW_TEXT + half, strlen(NEW_TEXT) - half, err) !=
+    if (atomic_file_write_at(&file, (int64_t)half, &NEW_TEXT[half], strlen(NEW_TEXT) - half, err) !=
             0 ||
         atomic_file_write_at(&file, 0, NEW_TEXT, half, err) != 0) {
         atomic_file_abort(&file);

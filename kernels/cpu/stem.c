@@ -43,13 +43,6 @@ static void normalise_row(const StemPool *p, const float *restrict x, float *res
     memset(row + (int64_t)(p->W + 1) * C, 0, (size_t)C * sizeof(float));
 }
 
-/* Whether value replaces the maximum so far: the first of equals stays, and a NaN is kept so that
- * it is seen in the loss. */
-static inline bool exceeds(float value, float best)
-{
-    return !(value <= best) && best == best;
-}
-
 /* One window: a, b, c point to its top left element in the three rows. The first of equal maxima
  * stays; a NaN, which in training has spread to the whole channel, is not hidden. */
 static inline __attribute__((always_inline)) void

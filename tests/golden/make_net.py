@@ -62,10 +62,8 @@ by several per cent within three steps. So do sixteen bottlenecks whose branches
 shortcuts, in the first backward pass already; hence bn3's quarter.
 """
 import argparse
-import json
 import math
 import os
-import struct
 
 import numpy as np
 import torch
@@ -73,6 +71,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+import tensor_file
 from philox import philox_words
 
 SIZE = 136
@@ -327,21 +326,6 @@ def as_array(values):
     return values if values.dtype == np.int32 else values.astype(np.float64)
 
 
-def write_safetensors(path, tensors):
-    header, offset = {}, 0
-    for name, values in tensors.items():
-        kind = "I32" if values.dtype == np.int32 else "F64"
-        header[name] = {"dtype": kind, "shape": list(values.shape),
-                        "data_offsets": [offset, offset + values.nbytes]}
-        offset += values.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for values in tensors.values():
-            file.write(values.tobytes())
-
-
 def print_deviation(name, tensors, reference):
     """The largest deviation of each kind of tensor, relative to the reference's largest value."""
     worst = {}
@@ -369,7 +353,7 @@ def main():
         if arguments.float32:
             print_deviation(name, run_case(case, torch.float32), reference)
         else:
-            write_safetensors(os.path.join(folder, f"net_{name}.safetensors"), reference)
+            tensor_file.write(os.path.join(folder, f"net_{name}.safetensors"), reference)
 
 
 main()

@@ -5,34 +5,25 @@ Writes ops_norm.safetensors, ops_loss.safetensors and ops_augment.safetensors be
 Made with torch 1.13.1 (in float64, on operands that float32 holds exactly) and Pillow 9.4. Tensors
 lie in memory as kernels/ops.h has them: groups first, channels last.
 """
-import json
 import os
-import struct
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import tensor_file
 from philox import philox_words
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TYPES = {np.dtype(np.float32): "F32", np.dtype(np.int32): "I32", np.dtype(np.uint8): "U8"}
 RNG_DROPOUT = 4
 NO_GRADIENT = 255
 
 
 def save(name, tensors):
-    header, data = {}, b""
-    for key, tensor in sorted(tensors.items(), key=lambda item: item[1].dtype == np.uint8):
-        raw = np.ascontiguousarray(tensor).tobytes()
-        header[key] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape),
-                       "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(os.path.join(HERE, name), "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + data)
+    """Bytes come last: the other types keep their alignment."""
+    ordered = sorted(tensors.items(), key=lambda item: item[1].dtype == np.uint8)
+    tensor_file.write(os.path.join(HERE, name), dict(ordered))
 
 
 def rounded(*shape):

@@ -4,12 +4,12 @@
 Writes ops_conv.safetensors and ops_dense.safetensors beside this script. Made with torch 1.13.1.
 Tensors lie in memory as kernels/ops.h has them: activations NHWC, convolution weights KRRC.
 """
-import json
 import os
-import struct
 
 import torch
 import torch.nn.functional as F
+
+import tensor_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # name: N, H, W, C, K, R, stride, pad, bias
@@ -23,16 +23,9 @@ CONVS = {
 
 
 def save(name, tensors):
-    header, data = {}, b""
-    for key, tensor in tensors.items():
-        raw = tensor.detach().contiguous().to(torch.float32).numpy().tobytes()
-        header[key] = {"dtype": "F32", "shape": list(tensor.shape),
-                       "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(os.path.join(HERE, name), "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + data)
+    arrays = {key: tensor.detach().contiguous().to(torch.float32).numpy()
+              for key, tensor in tensors.items()}
+    tensor_file.write(os.path.join(HERE, name), arrays)
 
 
 def rounded(*shape):

@@ -95,7 +95,8 @@ int run_begin(Run *run, const Settings *settings, int last_epoch, Err *err)
     if (rc != 0 || metrics_truncate(run->metrics_path, last_epoch, err) != 0) {
         return -1;
     }
-    run->events = events_open(run->folder, last_epoch > 0 ? last_epoch + 1 : -1, err);
+    /* Also in a fresh run: an earlier one may have ended between its events and its checkpoint. */
+    run->events = events_open(run->folder, last_epoch + 1, err);
     return run->events ? 0 : -1;
 }
 

@@ -120,26 +120,41 @@ class RunTest(unittest.TestCase):
         for line in self.undisturbed.stdout.splitlines()[1:]:
             self.assertIn(line + "\n", log)
 
-    def test_events_are_what_tensorboard_reads(self):
+    def read_scalars(self, folder):
+        """{tag: [[step, value], ...]} as the real TensorBoard reads them."""
         python = pathlib.Path(__file__).resolve().parent.parent / ".venv/bin/python"
         if not python.exists():
             if os.environ.get("RODEO_REQUIRE_REFERENCE") == "1":
                 self.fail(f"{python} is missing: run scripts/bootstrap --reference")
             self.skipTest("no reference environment")
-        folder = self.run_folder(self.whole)
         code = ("import sys, json\n"
                 "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
                 "events = EventAccumulator(sys.argv[1]); events.Reload()\n"
                 "print(json.dumps({t: [[e.step, e.value] for e in events.Scalars(t)]"
                 " for t in events.Tags()['scalars']}))\n")
-        scalars = json.loads(subprocess.run([python, "-c", code, folder], check=True,
-                                            capture_output=True, text=True).stdout)
+        return json.loads(subprocess.run([python, "-c", code, folder], check=True,
+                                         capture_output=True, text=True).stdout)
+
+    def test_events_are_what_tensorboard_reads(self):
+        folder = self.run_folder(self.whole)
+        scalars = self.read_scalars(folder)
         self.assertLessEqual(set(TAGS), set(scalars))
         metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for tag, key in (("Accuracy/eval_target", "target_accuracy"), ("Loss/val_cls", "source_loss")):
             self.assertEqual([step for step, _ in scalars[tag]], [1, 2, 3])
             for (_, value), m in zip(scalars[tag], metrics):
                 self.assertAlmostEqual(value, m[key], places=5)
+
+    def test_epoch_logged_but_not_saved_is_logged_once(self):
+        logdir = self.folder / "logged"
+        failed = self.train(logdir, "--resume", preexec_fn=limit_file_size(100_000))
+        self.assert_one_line(failed, "checkpoint.safetensors")
+        time.sleep(1.1)  # event files are told apart by the second
+        self.assertEqual(self.train(logdir, "--resume").returncode, 0)
+        folder = self.run_folder(logdir)
+        scalars = self.read_scalars(folder)
+        self.assertEqual([step for step, _ in scalars["Accuracy/eval_target"]], [1, 2, 3])
+        self.assertEqual(len((folder / "metrics.jsonl").read_text().splitlines()), 3)
 
     def test_source_only_has_no_rotation(self):
         logdir = self.folder / "source-only"

@@ -8,10 +8,25 @@
 #include "kernels/ops.h"
 
 typedef struct {
+    DeviceEvent *(*event_open)(Backend *be);
+    void (*event_close)(Backend *be, DeviceEvent *event);
+    void (*event_record)(Backend *be, DeviceEvent *event);
+    void (*event_wait)(Backend *be, DeviceEvent *event);
+    double (*event_ms)(Backend *be, const DeviceEvent *from, const DeviceEvent *to);
+    void (*fork)(Backend *be);
+    void (*lane)(Backend *be, int lane);
+    void (*join)(Backend *be);
+    void (*capture_begin)(Backend *be);
+    DeviceGraph *(*capture_end)(Backend *be);
+    void (*graph_launch)(Backend *be, DeviceGraph *graph);
+    void (*graph_close)(Backend *be, DeviceGraph *graph);
+} AsyncTable;
+
+typedef struct {
     const char *kind;
-    size_t activation_bytes; /* of the compute type */
     void (*close)(Backend *be);
     const char *(*description)(const Backend *be);
+    void (*memory)(const Backend *be, size_t *free_bytes, size_t *total_bytes);
 
     void *(*alloc)(Backend *be, size_t bytes);
     void (*free)(Backend *be, void *memory);
@@ -20,7 +35,12 @@ typedef struct {
     void (*zero)(Backend *be, void *memory, size_t bytes);
     void (*copy_in)(Backend *be, void *device, const void *host, size_t bytes);
     void (*copy_out)(Backend *be, void *host, const void *device, size_t bytes);
+    void (*copy_out_async)(Backend *be, void *host, const void *device, size_t bytes);
     void (*synchronize)(Backend *be);
+
+    /* NULL for all of them where a call returns only when its work has run: then there is nothing
+     * to mark, to run side by side, or to record. */
+    const AsyncTable *async;
 
     __typeof__(op_conv_fprop) *conv_fprop;
     __typeof__(op_conv_dgrad) *conv_dgrad;
@@ -44,14 +64,26 @@ typedef struct {
     __typeof__(op_argmax) *argmax;
     __typeof__(op_augment) *augment;
     __typeof__(op_sgd) *sgd;
+    __typeof__(op_cast) *cast;
 } BackendTable;
 
-/* Every backend's own struct begins with this. */
+/* Every backend's own struct begins with this. The properties are those of device.h. */
 struct Backend {
     const BackendTable *table;
+    const char *precision;
+    size_t activation_bytes;
+    bool needs_loss_scale;
+    int picture_channels;
 };
 
 /* Opens the CPU backend. */
 Backend *cpu_backend_open(const DeviceOptions *options, Err *err);
+
+/* Opens the CUDA backend. NULL and err where there is no GPU, or none that this build has code for.
+ * In a build without it this always says how to get one. */
+Backend *cuda_backend_open(const DeviceOptions *options, Err *err);
+
+/* Whether this build has the CUDA backend. */
+bool cuda_backend_is_built(void);
 
 #endif

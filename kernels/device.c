@@ -6,50 +6,22 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct {
-    const char *name;
-    Backend *(*open)(const DeviceOptions *options, Err *err); /* NULL: not in this build */
-} BackendEntry;
-
-/* In the order in which "auto" tries them. */
-static const BackendEntry backends[] = {
-    {"cuda", NULL},
-    {"cpu", cpu_backend_open},
-};
-
-enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
-
-static Backend *open_first(const DeviceOptions *options, Err *err)
-{
-    Backend *be = NULL;
-    for (int i = 0; i < BACKENDS && be == NULL; i++) {
-        if (backends[i].open != NULL) {
-            be = backends[i].open(options, err);
-        }
-    }
-    return be;
-}
-
 Backend *device_open(const char *device, const DeviceOptions *options, Err *err)
 {
-    if (strcmp(device, "auto") == 0) {
-        return open_first(options, err);
+    if (strcmp(device, "cuda") == 0) {
+        return cuda_backend_open(options, err);
     }
-    for (int i = 0; i < BACKENDS; i++) {
-        if (strcmp(device, backends[i].name) != 0) {
-            continue;
-        }
-        if (backends[i].open == NULL) {
-            err_set(err,
-                    "device %s: this build has only the CPU backend; leave --device at auto or "
-                    "give --device cpu",
-                    device);
-            return NULL;
-        }
-        return backends[i].open(options, err);
+    if (strcmp(device, "cpu") == 0) {
+        return cpu_backend_open(options, err);
     }
-    err_set(err, "device \"%s\" is not known; --device takes auto, cuda or cpu", device);
-    return NULL;
+    if (strcmp(device, "auto") != 0) {
+        err_set(err, "device \"%s\" is not known; --device takes auto, cuda or cpu", device);
+        return NULL;
+    }
+    if (cuda_backend_is_built() && device_gpu_is_present()) {
+        return cuda_backend_open(options, err);
+    }
+    return cpu_backend_open(options, err);
 }
 
 void device_close(Backend *be)
@@ -61,7 +33,32 @@ void device_close(Backend *be)
 
 size_t device_activation_bytes(const Backend *be)
 {
-    return be->table->activation_bytes;
+    return be->activation_bytes;
+}
+
+const char *device_precision(const Backend *be)
+{
+    return be->precision;
+}
+
+bool device_needs_loss_scale(const Backend *be)
+{
+    return be->needs_loss_scale;
+}
+
+int device_picture_channels(const Backend *be)
+{
+    return be->picture_channels;
+}
+
+int device_steps_ahead(const Backend *be)
+{
+    return be->table->async != NULL ? 2 : 0;
+}
+
+void device_memory(const Backend *be, size_t *free_bytes, size_t *total_bytes)
+{
+    be->table->memory(be, free_bytes, total_bytes);
 }
 
 const char *device_kind(const Backend *be)
@@ -121,7 +118,96 @@ void device_copy_out(Backend *be, void *host, const void *device, size_t bytes)
     be->table->copy_out(be, host, device, bytes);
 }
 
+void device_copy_out_async(Backend *be, void *host, const void *device, size_t bytes)
+{
+    be->table->copy_out_async(be, host, device, bytes);
+}
+
 void device_synchronize(Backend *be)
 {
     be->table->synchronize(be);
+}
+
+/* ---- work under way: nothing to do where a call returns only when its work has run ------------
+ */
+
+DeviceEvent *device_event_open(Backend *be)
+{
+    return be->table->async != NULL ? be->table->async->event_open(be) : NULL;
+}
+
+void device_event_close(Backend *be, DeviceEvent *event)
+{
+    if (event != NULL) {
+        be->table->async->event_close(be, event);
+    }
+}
+
+void device_event_record(Backend *be, DeviceEvent *event)
+{
+    if (event != NULL) {
+        be->table->async->event_record(be, event);
+    }
+}
+
+void device_event_wait(Backend *be, DeviceEvent *event)
+{
+    if (event != NULL) {
+        be->table->async->event_wait(be, event);
+    }
+}
+
+double device_event_ms(Backend *be, const DeviceEvent *from, const DeviceEvent *to)
+{
+    return from != NULL && to != NULL ? be->table->async->event_ms(be, from, to) : 0.0;
+}
+
+void device_fork(Backend *be)
+{
+    if (be->table->async != NULL) {
+        be->table->async->fork(be);
+    }
+}
+
+void device_lane(Backend *be, int lane)
+{
+    if (lane < 0 || lane >= DEVICE_LANES) {
+        fatal("%s: there is no lane %d", __func__, lane);
+    }
+    if (be->table->async != NULL) {
+        be->table->async->lane(be, lane);
+    }
+}
+
+void device_join(Backend *be)
+{
+    if (be->table->async != NULL) {
+        be->table->async->join(be);
+    }
+}
+
+bool device_capture_begin(Backend *be)
+{
+    if (be->table->async == NULL) {
+        return false;
+    }
+    be->table->async->capture_begin(be);
+    return true;
+}
+
+DeviceGraph *device_capture_end(Backend *be)
+{
+    return be->table->async->capture_end(be);
+}
+
+void device_graph_launch(Backend *be, DeviceGraph *graph)
+{
+    be->table->async->graph_launch(be, graph);
+}
+
+void device_graph_close(Backend *be, DeviceGraph *graph)
+{
+    if (graph != NULL) {
+        be->table->async->graph_close(be, graph);
+    }
 }

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,10 @@ typedef struct Backend Backend;
 typedef struct {
     int threads; /* CPU threads for the operators; 0: all cores of this process */
     int gpu;     /* which GPU, counted from 0 */
+    /* Compute type of the activations: "fp32", "tf32", "fp16", "bf16", or "auto" (NULL is auto):
+     * fp16 where the GPU has tensor cores, else fp32. The CPU computes in fp32 only. */
+    const char *precision;
+    const char *cache_dir; /* where measured choices of algorithms are kept; NULL: nowhere */
 } DeviceOptions;
 
 /* Opens a backend. device is "cpu", "cuda", or "auto": CUDA where this build has it and a GPU
@@ -39,6 +44,23 @@ int device_gpu_is_present(void);
 /* Bytes of one element of an activation: of the backend's compute type. */
 size_t device_activation_bytes(const Backend *be);
 
+/* "fp32", "tf32", "fp16" or "bf16". */
+const char *device_precision(const Backend *be);
+
+/* Whether gradients need a loss scale: their smallest values would vanish in fp16. */
+bool device_needs_loss_scale(const Backend *be);
+
+/* Channels that a picture has as network input: 3, or more where the first convolution is faster on
+ * a padded layout; those beyond the third hold zeros. */
+int device_picture_channels(const Backend *be);
+
+/* How many steps the host may usefully run ahead of the device; 0 where a call returns only when
+ * its work has run. */
+int device_steps_ahead(const Backend *be);
+
+/* Device memory of this machine that is free now, and in all, in bytes. */
+void device_memory(const Backend *be, size_t *free_bytes, size_t *total_bytes);
+
 /* bytes of device memory, aligned to 256 bytes, not initialised. Ends the program if there is not
  * enough. Not to be called inside a training step. */
 void *device_alloc(Backend *be, size_t bytes);
@@ -57,7 +79,45 @@ void device_copy_in(Backend *be, void *device, const void *host, size_t bytes);
 /* Copies to the host and waits until the data is there. */
 void device_copy_out(Backend *be, void *host, const void *device, size_t bytes);
 
+/* Enqueues a copy to host memory from device_host_alloc; it has run when an event recorded behind
+ * it has. */
+void device_copy_out_async(Backend *be, void *host, const void *device, size_t bytes);
+
 void device_synchronize(Backend *be);
+
+/* A mark in the order of the work. */
+typedef struct DeviceEvent DeviceEvent;
+
+DeviceEvent *device_event_open(Backend *be);
+void device_event_close(Backend *be, DeviceEvent *event); /* event may be NULL */
+
+/* Marks the work enqueued so far. */
+void device_event_record(Backend *be, DeviceEvent *event);
+
+/* Blocks the host until the work marked last has run; at once if nothing was marked yet. */
+void device_event_wait(Backend *be, DeviceEvent *event);
+
+/* Milliseconds of device time between two marks that have been waited for. */
+double device_event_ms(Backend *be, const DeviceEvent *from, const DeviceEvent *to);
+
+/* Work that does not depend on each other may run side by side, on two lanes. Outside of a fork
+ * everything is on lane 0. fork: lane 1 starts behind what lane 0 has got so far. lane: what is
+ * called from now on belongs to this lane. join: lane 0 goes on, behind the work of both. */
+#define DEVICE_LANES 2
+void device_fork(Backend *be);
+void device_lane(Backend *be, int lane);
+void device_join(Backend *be);
+
+/* Work that is enqueued between begin and end is recorded instead of being run, on both lanes;
+ * replaying the record costs the host next to nothing. Every operator must have run with the same
+ * shapes before, and may not allocate. Pointers and host values are recorded as they are. begin
+ * returns false where the backend cannot record: then nothing has changed. */
+typedef struct DeviceGraph DeviceGraph;
+
+bool device_capture_begin(Backend *be);
+DeviceGraph *device_capture_end(Backend *be);
+void device_graph_launch(Backend *be, DeviceGraph *graph);
+void device_graph_close(Backend *be, DeviceGraph *graph); /* graph may be NULL */
 
 /* How one picture of a batch is cut out of its stored pixels. */
 typedef struct {
@@ -67,5 +127,18 @@ typedef struct {
     int32_t flip;          /* 1: mirrored left to right, after the crop */
     int32_t quarter_turns; /* 0..3 counter-clockwise, after the flip */
 } AugmentItem;
+
+/* State of the dynamic loss scale (Micikevicius et al., "Mixed precision training", 2018), in
+ * device memory: losses are multiplied by `scale` before their gradients are taken in fp16. */
+typedef struct {
+    float scale;
+    int32_t good_steps; /* since the scale last changed */
+    int32_t skipped;    /* steps of the run whose gradients overflowed; their update was left out */
+    int32_t overflow;   /* 1: the last step was one of them */
+} LossScale;
+
+#define LOSS_SCALE_INITIAL  65536.0f
+#define LOSS_SCALE_INTERVAL 2000 /* good steps after which the scale is doubled */
+#define LOSS_SCALE_MAXIMUM  16777216.0f
 
 #endif

@@ -123,17 +123,17 @@ void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, cons
 }
 
 void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
-                        const void *dy, const void *dy_add, const float *gamma,
+                        const void *dy, const void *dy_add, const float *gamma, const float *beta,
                         const float *batch_mean, const float *batch_invstd, bool accumulate,
                         void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
     require_batchnorm(__func__, s, 2);
-    REQUIRE_POINTERS(x, y, dy, gamma, batch_mean, batch_invstd, dx, dgamma, dbeta);
+    REQUIRE_POINTERS(x, y, dy, gamma, beta, batch_mean, batch_invstd, dx, dgamma, dbeta);
     if (dx == dresidual) {
         fatal("%s: dx and dresidual are the same memory", __func__);
     }
-    be->table->batchnorm_bprop(be, s, x, y, dy, dy_add, gamma, batch_mean, batch_invstd, accumulate,
-                               dx, dresidual, dgamma, dbeta);
+    be->table->batchnorm_bprop(be, s, x, y, dy, dy_add, gamma, beta, batch_mean, batch_invstd,
+                               accumulate, dx, dresidual, dgamma, dbeta);
 }
 
 /* ---- stem ------------------------------------------------------------------------------------ */
@@ -248,19 +248,20 @@ static void require_loss(const char *op, const LossShape *s)
 }
 
 void op_cross_entropy(Backend *be, const LossShape *s, const float *logits, const int32_t *labels,
-                      float weight, float *loss, int32_t *correct, float *dlogits)
+                      float weight, const LossScale *scale, float *loss, int32_t *correct,
+                      float *dlogits)
 {
     require_loss(__func__, s);
     REQUIRE_POINTERS(logits, labels, loss, correct);
-    be->table->cross_entropy(be, s, logits, labels, weight, loss, correct, dlogits);
+    be->table->cross_entropy(be, s, logits, labels, weight, scale, loss, correct, dlogits);
 }
 
-void op_entropy(Backend *be, const LossShape *s, const float *logits, float weight, float *loss,
-                float *dlogits)
+void op_entropy(Backend *be, const LossShape *s, const float *logits, float weight,
+                const LossScale *scale, float *loss, float *dlogits)
 {
     require_loss(__func__, s);
     REQUIRE_POINTERS(logits, loss, dlogits);
-    be->table->entropy(be, s, logits, weight, loss, dlogits);
+    be->table->entropy(be, s, logits, weight, scale, loss, dlogits);
 }
 
 void op_argmax(Backend *be, const LossShape *s, const float *logits, int32_t *prediction)
@@ -283,7 +284,8 @@ void op_augment(Backend *be, const AugmentShape *s, const uint8_t *pixels, const
     be->table->augment(be, s, pixels, items, y);
 }
 
-void op_sgd(Backend *be, const SgdShape *s, const float *dw, float *v, float *w)
+void op_sgd(Backend *be, const SgdShape *s, LossScale *scale, const float *dw, float *v, float *w,
+            void *w_act)
 {
     const int most = sizeof(s->range) / sizeof(s->range[0]);
     if (s->ranges < 1 || s->ranges > most || !isfinite(s->momentum) || !isfinite(s->weight_decay)) {
@@ -301,5 +303,14 @@ void op_sgd(Backend *be, const SgdShape *s, const float *dw, float *v, float *w)
         }
     }
     REQUIRE_POINTERS(dw, v, w);
-    be->table->sgd(be, s, dw, v, w);
+    be->table->sgd(be, s, scale, dw, v, w, w_act);
+}
+
+void op_cast(Backend *be, int64_t count, const float *x, void *y)
+{
+    if (count < 1) {
+        fatal("%s: count %lld must be at least 1", __func__, (long long)count);
+    }
+    REQUIRE_POINTERS(x, y);
+    be->table->cast(be, count, x, y);
 }

@@ -27,7 +27,8 @@
 /* ---- convolution ----------------------------------------------------------------------------- */
 
 /* Cross-correlation of x [N,H,W,C] with w [K,R,R,C] into y [N,P,Q,K], P = (H + 2 pad - R)/stride +
- * 1, likewise Q from W. */
+ * 1, likewise Q from W. Where C is 3, x is a batch of pictures as op_augment writes them:
+ * [N,H,W,device_picture_channels]; weights and their gradients have 3 channels all the same. */
 typedef struct {
     int N, H, W, C, K, R, stride, pad;
 } ConvShape;
@@ -53,6 +54,7 @@ void op_conv_wgrad(Backend *be, const ConvShape *s, const void *x, const void *d
 /* y [N,K] = x [N,C] w^T + bias,   w [K,C]. */
 typedef struct {
     int N, C, K;
+    bool float_output; /* y and dy are float32 whatever the compute type is: logits */
 } LinearShape;
 
 void op_linear_fprop(Backend *be, const LinearShape *s, const void *x, const void *w,
@@ -92,11 +94,13 @@ void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, cons
                        const float *running_var, void *y);
 
 /* Backward of op_batchnorm_train. The gradient of y is dy, or dy + dy_add where dy_add is not NULL
- * (an output that two places read). y decides where the ReLU passed. Writes dx and, if dresidual is
- * not NULL, the residual's gradient (the gradient of y after the ReLU's mask). dgamma, dbeta [C]
+ * (an output that two places read). y decides where the ReLU passed (backends may compute it anew
+ * from x and beta where there was no residual). Writes dx and, if dresidual is
+ * not NULL, the residual's gradient (the gradient of y after the ReLU's mask); NULL says that there
+ * was no residual. dgamma, dbeta [C]
  * sum over all groups, = or +=. dx or dresidual may be dy or dy_add, but not each other. */
 void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
-                        const void *dy, const void *dy_add, const float *gamma,
+                        const void *dy, const void *dy_add, const float *gamma, const float *beta,
                         const float *batch_mean, const float *batch_invstd, bool accumulate,
                         void *dx, void *dresidual, float *dgamma, float *dbeta);
 
@@ -175,18 +179,21 @@ typedef struct {
     int N, C;
 } LossShape;
 
+/* scale (device memory) may be NULL, which means 1: gradients are multiplied by scale->scale. */
+
 /* Mean cross-entropy of softmax(logits [N,C]) against labels [N] (0..C-1):
  *   loss [1] = -(1/N) sum_i ln p_i,label(i)      correct [1] = how many argmax (first maximum) hit
- *   dlogits [N,C] = weight (p - onehot)/N; may be NULL (evaluation) or logits. */
+ *   dlogits [N,C] = weight scale (p - onehot)/N; may be NULL (evaluation) or logits. */
 void op_cross_entropy(Backend *be, const LossShape *s, const float *logits, const int32_t *labels,
-                      float weight, float *loss, int32_t *correct, float *dlogits);
+                      float weight, const LossScale *scale, float *loss, int32_t *correct,
+                      float *dlogits);
 
 /* Mean entropy of the predictions with tiny probabilities masked out, the mask held constant:
  *   loss [1] = -(1/N) sum_i sum_c m_ic p_ic ln p_ic,   m_ic = (p_ic >= 1e-6)
- *   e_ic = m_ic (ln p_ic + 1);   dlogits_ik = weight (p_ik/N) (sum_c p_ic e_ic - e_ik); may be
- * logits. */
-void op_entropy(Backend *be, const LossShape *s, const float *logits, float weight, float *loss,
-                float *dlogits);
+ *   e_ic = m_ic (ln p_ic + 1);   dlogits_ik = weight scale (p_ik/N) (sum_c p_ic e_ic - e_ik);
+ * may be logits. */
+void op_entropy(Backend *be, const LossShape *s, const float *logits, float weight,
+                const LossScale *scale, float *loss, float *dlogits);
 
 /* prediction [N] = the first maximum of each row. */
 void op_argmax(Backend *be, const LossShape *s, const float *logits, int32_t *prediction);
@@ -194,16 +201,16 @@ void op_argmax(Backend *be, const LossShape *s, const float *logits, int32_t *pr
 /* ---- augmentation
  * ------------------------------------------------------------------------------------------ */
 
-/* N stored pictures become network input y [N, crop, crop, 3]: resized to resize x resize exactly
- * as Pillow's bilinear filter does it on 8-bit pixels (a triangle filter that widens when it
- * shrinks; the horizontal pass first, rounded to 8 bits, then the vertical one; a pass that changes
- * nothing is left out), cropped, flipped, turned, and normalised: (v/255 - mean)/std per channel
- * with ImageNet's mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225). Per axis with n input
- * samples, for output j: scale = n/resize, f = max(scale, 1), c = (j + 1/2) scale, first = max(0,
- * trunc(c - f + 1/2)), last = min(n, trunc(c + f + 1/2)), weight of i in [first, last) = max(0, 1 -
- * |i - c + 1/2|/f) over the weights' sum, in doubles, then trunc(w 2^22 + 1/2); output = clamp to
- * 0..255 of (2^21 + sum w_i p_i) >> 22. pixels: 8-bit RGB, item i's picture at pixels +
- * items[i].offset. items [N] in device memory. */
+/* N stored pictures become network input y [N, crop, crop, device_picture_channels]: resized to
+ * resize x resize exactly as Pillow's bilinear filter does it on 8-bit pixels (a triangle filter
+ * that widens when it shrinks; the horizontal pass first, rounded to 8 bits, then the vertical one;
+ * a pass that changes nothing is left out), cropped, flipped, turned, and normalised: (v/255 -
+ * mean)/std per channel with ImageNet's mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225).
+ * Per axis with n input samples, for output j: scale = n/resize, f = max(scale, 1), c = (j + 1/2)
+ * scale, first = max(0, trunc(c - f + 1/2)), last = min(n, trunc(c + f + 1/2)), weight of i in
+ * [first, last) = max(0, 1 - |i - c + 1/2|/f) over the weights' sum, in doubles, then trunc(w 2^22
+ * + 1/2); output = clamp to 0..255 of (2^21 + sum w_i p_i) >> 22. pixels: 8-bit RGB, item i's
+ * picture at pixels + items[i].offset. items [N] in device memory. */
 typedef struct {
     int N, resize, crop; /* 1 <= crop <= resize */
 } AugmentShape;
@@ -224,13 +231,23 @@ typedef struct {
 /* One pass of SGD with momentum over the arena, as torch.optim.SGD without dampening or Nesterov:
  *   d = dw + weight_decay w;   v <- momentum v + d;   w <- w - lr v
  * w, dw, v: float arenas of one size; v starts as zeros. Elements outside the ranges are untouched.
- * ranges: host memory, read before the call returns. */
+ * ranges: host memory, read before the call returns. w_act, a copy of w in the compute type, is
+ * refreshed in the same pass; NULL: there is none.
+ *
+ * scale (device memory), unless NULL: dw carries the factor scale->scale, which is divided out. If
+ * an element of dw within the ranges is not finite, nothing else is changed but scale: its scale is
+ * halved (down to 1), the step counts as skipped. After LOSS_SCALE_INTERVAL good steps in a row the
+ * scale is doubled (up to LOSS_SCALE_MAXIMUM). */
 typedef struct {
     float momentum, weight_decay;
     int ranges; /* 1..8 */
     SgdRange range[8];
 } SgdShape;
 
-void op_sgd(Backend *be, const SgdShape *s, const float *dw, float *v, float *w);
+void op_sgd(Backend *be, const SgdShape *s, LossScale *scale, const float *dw, float *v, float *w,
+            void *w_act);
+
+/* y = x in the compute type, count elements. */
+void op_cast(Backend *be, int64_t count, const float *x, void *y);
 
 #endif

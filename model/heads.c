@@ -17,14 +17,15 @@ static void classifier_add(Classifier *c, Params *params, ParamGroup group, int 
     c->norm = norm_layer_add(params, group, INIT_NORMAL_NEAR_1, hidden, true, name);
     snprintf(name, sizeof name, "%s.fc2", prefix);
     c->fc2 = linear_layer_add(params, group, hidden, classes, 1, name);
+    c->fc2.float_output = true;
 }
 
-static void classifier_plan(Classifier *c, int max_groups, int samples, size_t element,
+static void classifier_plan(Classifier *c, int groups, int pass_groups, int batch, size_t element,
                             Arena *arena)
 {
-    size_t hidden = (size_t)samples * (size_t)c->fc1.K * element;
-    size_t logits = (size_t)samples * (size_t)c->fc2.K * sizeof(float);
-    norm_layer_plan(&c->norm, max_groups, arena);
+    size_t hidden = (size_t)(pass_groups * batch) * (size_t)c->fc1.K * element;
+    size_t logits = (size_t)(groups * batch) * (size_t)c->fc2.K * sizeof(float);
+    norm_layer_plan(&c->norm, pass_groups, arena);
     c->z = arena_take(arena, hidden);
     c->a = arena_take(arena, hidden);
     c->dropped = arena_take(arena, hidden);
@@ -36,9 +37,14 @@ static void classifier_plan(Classifier *c, int max_groups, int samples, size_t e
 static DropoutShape dropout_shape(const Classifier *c, const Pass *pass)
 {
     return (DropoutShape){.count = (int64_t)pass_samples(pass) * c->fc1.K,
-                          .first = 0,
+                          .first = (int64_t)pass_first_sample(pass) * c->fc1.K,
                           .layer = c->dropout_layer,
                           .p = c->dropout_p};
+}
+
+static size_t logits_offset(const Classifier *c, const Pass *pass)
+{
+    return (size_t)pass_first_sample(pass) * (size_t)c->fc2.K;
 }
 
 static const float *classifier_fprop(Classifier *c, Params *params, const Pass *pass,
@@ -54,15 +60,17 @@ static const float *classifier_fprop(Classifier *c, Params *params, const Pass *
         op_dropout(params->be, &shape, dropout_key, c->a, c->dropped);
         hidden = c->dropped;
     }
-    linear_layer_fprop(&c->fc2, params, N, hidden, c->logits);
-    return c->logits;
+    float *logits = c->logits + logits_offset(c, pass);
+    linear_layer_fprop(&c->fc2, params, N, hidden, logits);
+    return logits;
 }
 
 static void classifier_bprop(Classifier *c, Params *params, const Pass *pass,
                              const uint64_t *dropout_key, void *dx)
 {
     DropoutShape shape = dropout_shape(c, pass);
-    linear_layer_bprop(&c->fc2, params, pass, c->dropped, c->dlogits, c->gradient);
+    linear_layer_bprop(&c->fc2, params, pass, c->dropped, c->dlogits + logits_offset(c, pass),
+                       c->gradient);
     op_dropout(params->be, &shape, dropout_key, c->gradient, c->gradient);
     norm_layer_bprop(&c->norm, params, pass, 1, c->z, c->a, c->gradient, NULL, c->gradient, NULL);
     linear_layer_bprop(&c->fc1, params, pass, c->input, c->gradient, dx);
@@ -81,17 +89,17 @@ void main_head_add(MainHead *head, Params *params, int channels, int side, int c
                    classes, "main");
 }
 
-void main_head_plan(MainHead *head, int max_groups, int max_samples, Arena *arena)
+void main_head_plan(MainHead *head, int groups, int pass_groups, int batch, Arena *arena)
 {
     size_t element = device_activation_bytes(head->params->be);
-    size_t bytes = (size_t)max_samples * (size_t)head->channels * element;
+    size_t bytes = (size_t)(pass_groups * batch) * (size_t)head->channels * element;
     for (int m = 0; m < 2; m++) {
         head->pooled[m] = arena_take(arena, bytes);
         head->dpooled[m] = arena_take(arena, bytes);
     }
     head->features = arena_take(arena, 2 * bytes);
     head->dfeatures = arena_take(arena, 2 * bytes);
-    classifier_plan(&head->classifier, max_groups, max_samples, element, arena);
+    classifier_plan(&head->classifier, groups, pass_groups, batch, element, arena);
 }
 
 static AvgPoolShape pool_shape(const MainHead *head, const Pass *pass)
@@ -179,22 +187,22 @@ static int rotation_positions(const RotationHead *head, int conv)
     return rotation_side(head, conv) * rotation_side(head, conv);
 }
 
-void rotation_head_plan(RotationHead *head, int max_groups, int max_samples, Arena *arena)
+void rotation_head_plan(RotationHead *head, int groups, int pass_groups, int batch, Arena *arena)
 {
     size_t element = device_activation_bytes(head->params->be);
-    size_t maps = (size_t)max_samples * (size_t)(head->side * head->side) * 2 *
-                  (size_t)head->channels * element;
+    size_t samples = (size_t)(pass_groups * batch);
+    size_t maps =
+        samples * (size_t)(head->side * head->side) * 2 * (size_t)head->channels * element;
     head->maps = arena_take(arena, maps);
     head->dmaps = arena_take(arena, maps);
     for (int i = 0; i < 2; i++) {
-        size_t bytes =
-            (size_t)max_samples * (size_t)rotation_positions(head, i) * ROTATION_HIDDEN * element;
+        size_t bytes = samples * (size_t)rotation_positions(head, i) * ROTATION_HIDDEN * element;
         head->z[i] = arena_take(arena, bytes);
         head->a[i] = arena_take(arena, bytes);
         head->dz[i] = arena_take(arena, bytes);
-        norm_layer_plan(&head->norm[i], max_groups, arena);
+        norm_layer_plan(&head->norm[i], pass_groups, arena);
     }
-    classifier_plan(&head->classifier, max_groups, max_samples, element, arena);
+    classifier_plan(&head->classifier, groups, pass_groups, batch, element, arena);
 }
 
 static ConcatShape map_shape(const RotationHead *head, const Pass *pass)

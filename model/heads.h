@@ -27,7 +27,7 @@ typedef struct {
     const void *input;       /* borrowed from the last forward pass */
     void *z, *a, *dropped;   /* [N, hidden] */
     void *gradient;          /* [N, hidden] */
-    float *logits, *dlogits; /* [N, classes] */
+    float *logits, *dlogits; /* [samples of all groups, classes] */
 } Classifier;
 
 typedef struct {
@@ -52,20 +52,24 @@ typedef struct {
 
 void main_head_add(MainHead *head, Params *params, int channels, int side, int classes,
                    float dropout_p);
-void main_head_plan(MainHead *head, int max_groups, int max_samples, Arena *arena);
 
-/* Logits [N, classes] from the trunks' maps, N = groups * batch of the pass. dropout_key as in
- * op_dropout; used in training only. */
+/* Takes the memory for passes of up to `pass_groups` groups of `batch` samples, and for the logits
+ * of `groups` groups. */
+void main_head_plan(MainHead *head, int groups, int pass_groups, int batch, Arena *arena);
+
+/* Logits [N, classes] from the trunks' maps, N = groups * batch of the pass, behind those of the
+ * groups before the pass. dropout_key as in op_dropout; used in training only. */
 const float *main_head_fprop(MainHead *head, const Pass *pass, const uint64_t *dropout_key,
                              const void *map_rgb, const void *map_depth);
 
-/* From classifier.dlogits to the gradients of the weights and of the maps (overwritten). */
+/* From the pass's part of classifier.dlogits to the gradients of the weights and of the maps
+ * (overwritten). */
 void main_head_bprop(MainHead *head, const Pass *pass, const uint64_t *dropout_key, void *dmap_rgb,
                      void *dmap_depth);
 
 /* side must be at least ROTATION_MIN_SIDE. R's dropout is 0.5 in the experiment. */
 void rotation_head_add(RotationHead *head, Params *params, int channels, int side, float dropout_p);
-void rotation_head_plan(RotationHead *head, int max_groups, int max_samples, Arena *arena);
+void rotation_head_plan(RotationHead *head, int groups, int pass_groups, int batch, Arena *arena);
 const float *rotation_head_fprop(RotationHead *head, const Pass *pass, const uint64_t *dropout_key,
                                  const void *map_rgb, const void *map_depth);
 void rotation_head_bprop(RotationHead *head, const Pass *pass, const uint64_t *dropout_key,

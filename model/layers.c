@@ -34,7 +34,7 @@ LinearLayer linear_layer_add(Params *params, ParamGroup group, int C, int K, int
 NormLayer norm_layer_add(Params *params, ParamGroup group, ParamInit gamma, int C, bool relu,
                          const char *name)
 {
-    NormLayer layer = {.C = C, .relu = relu, .counter = params->norms};
+    NormLayer layer = {.C = C, .relu = relu};
     layer.gamma = param_table_add(&params->weights, group, gamma, 1, 1, &C, "%s.weight", name);
     layer.beta = param_table_add(&params->weights, group, INIT_ZERO, 1, 1, &C, "%s.bias", name);
     layer.mean =
@@ -43,7 +43,7 @@ NormLayer norm_layer_add(Params *params, ParamGroup group, ParamInit gamma, int 
         param_table_add(&params->running, group, INIT_ONE, 1, 1, &C, "%s.running_var", name);
     params->norm = mem_resize(params->norm, (size_t)(params->norms + 1) * sizeof *params->norm);
     NormCounter *counter = &params->norm[params->norms++];
-    *counter = (NormCounter){.batches = 0};
+    *counter = (NormCounter){.group = group};
     snprintf(counter->name, sizeof counter->name, "%s", name);
     return layer;
 }
@@ -64,7 +64,8 @@ void conv_layer_fprop(const ConvLayer *layer, Params *params, int N, const void 
 {
     ConvShape shape = layer->shape;
     shape.N = N;
-    op_conv_fprop(params->be, &shape, x, params->w + layer->weight, at(params->w, layer->bias), y);
+    op_conv_fprop(params->be, &shape, x, params_weight(params, layer->weight),
+                  at(params->w, layer->bias), y);
 }
 
 void conv_layer_bprop(const ConvLayer *layer, Params *params, const Pass *pass, const void *x,
@@ -75,23 +76,29 @@ void conv_layer_bprop(const ConvLayer *layer, Params *params, const Pass *pass, 
     op_conv_wgrad(params->be, &shape, x, dy, pass->accumulate, params->dw + layer->weight,
                   at(params->dw, layer->bias));
     if (dx) {
-        op_conv_dgrad(params->be, &shape, dy, params->w + layer->weight, dx);
+        op_conv_dgrad(params->be, &shape, dy, params_weight(params, layer->weight), dx);
     }
+}
+
+static LinearShape linear_shape(const LinearLayer *layer, int N)
+{
+    return (LinearShape){.N = N, .C = layer->C, .K = layer->K, .float_output = layer->float_output};
 }
 
 void linear_layer_fprop(const LinearLayer *layer, Params *params, int N, const void *x, void *y)
 {
-    LinearShape shape = {.N = N, .C = layer->C, .K = layer->K};
-    op_linear_fprop(params->be, &shape, x, params->w + layer->weight, params->w + layer->bias, y);
+    LinearShape shape = linear_shape(layer, N);
+    op_linear_fprop(params->be, &shape, x, params_weight(params, layer->weight),
+                    params->w + layer->bias, y);
 }
 
 void linear_layer_bprop(const LinearLayer *layer, Params *params, const Pass *pass, const void *x,
                         const void *dy, void *dx)
 {
-    LinearShape shape = {.N = pass_samples(pass), .C = layer->C, .K = layer->K};
+    LinearShape shape = linear_shape(layer, pass_samples(pass));
     op_linear_wgrad(params->be, &shape, x, dy, pass->accumulate, params->dw + layer->weight,
                     params->dw + layer->bias);
-    op_linear_dgrad(params->be, &shape, dy, params->w + layer->weight, dx);
+    op_linear_dgrad(params->be, &shape, dy, params_weight(params, layer->weight), dx);
 }
 
 static BatchNormShape norm_shape(const NormLayer *layer, const Pass *pass, int positions)
@@ -115,7 +122,6 @@ void norm_layer_fprop(const NormLayer *layer, Params *params, const Pass *pass, 
     if (pass->training) {
         op_batchnorm_train(params->be, &shape, x, residual, gamma, beta, mean, variance,
                            layer->batch_mean, layer->batch_invstd, y);
-        norm_layer_count(layer, params, pass);
     } else {
         op_batchnorm_eval(params->be, &shape, x, residual, gamma, beta, mean, variance, y);
     }
@@ -127,11 +133,7 @@ void norm_layer_bprop(const NormLayer *layer, Params *params, const Pass *pass, 
 {
     BatchNormShape shape = norm_shape(layer, pass, positions);
     op_batchnorm_bprop(params->be, &shape, x, y, dy, dy_add, params->w + layer->gamma,
-                       layer->batch_mean, layer->batch_invstd, pass->accumulate, dx, dresidual,
-                       params->dw + layer->gamma, params->dw + layer->beta);
-}
-
-void norm_layer_count(const NormLayer *layer, Params *params, const Pass *pass)
-{
-    params->norm[layer->counter].batches += pass->groups;
+                       params->w + layer->beta, layer->batch_mean, layer->batch_invstd,
+                       pass->accumulate, dx, dresidual, params->dw + layer->gamma,
+                       params->dw + layer->beta);
 }

@@ -13,9 +13,11 @@
 #define NORM_MOMENTUM 0.1f
 
 /* A pass over `groups` groups of `batch` samples. In training batch norm uses and updates
- * statistics group by group, in evaluation it uses the running ones. */
+ * statistics group by group, in evaluation it uses the running ones. A head that works group by
+ * group is told which of its groups comes first. */
 typedef struct {
     int groups, batch;
+    int first; /* group of the head's whole step that this pass begins with */
     bool training;
     bool accumulate; /* backward: add to the gradients of the weights instead of setting them */
 } Pass;
@@ -25,6 +27,11 @@ static inline int pass_samples(const Pass *pass)
     return pass->groups * pass->batch;
 }
 
+static inline int pass_first_sample(const Pass *pass)
+{
+    return pass->first * pass->batch;
+}
+
 typedef struct {
     ConvShape shape;      /* N is set at each call */
     int64_t weight, bias; /* offsets; bias -1: none */
@@ -32,6 +39,7 @@ typedef struct {
 
 typedef struct {
     int C, K;
+    bool float_output; /* as in LinearShape */
     int64_t weight, bias;
 } LinearLayer;
 
@@ -40,7 +48,6 @@ typedef struct {
     bool relu;
     int64_t gamma, beta;    /* offsets in the weights */
     int64_t mean, variance; /* offsets in the running statistics */
-    int counter;            /* index in Params.norm */
     float *batch_mean;      /* [groups, C], kept from forward to backward */
     float *batch_invstd;
 } NormLayer;
@@ -73,12 +80,9 @@ void linear_layer_bprop(const LinearLayer *layer, Params *params, const Pass *pa
 void norm_layer_fprop(const NormLayer *layer, Params *params, const Pass *pass, int positions,
                       const void *x, const void *residual, void *y);
 
-/* As op_batchnorm_bprop. */
+/* As op_batchnorm_bprop: a norm with a residual must be given dresidual. */
 void norm_layer_bprop(const NormLayer *layer, Params *params, const Pass *pass, int positions,
                       const void *x, const void *y, const void *dy, const void *dy_add, void *dx,
                       void *dresidual);
-
-/* Counts the groups of a training pass (num_batches_tracked). */
-void norm_layer_count(const NormLayer *layer, Params *params, const Pass *pass);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "kernels/ops.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -112,9 +113,27 @@ void params_allocate(Params *params)
         *arenas[i] = device_alloc(params->be, bytes);
         device_zero(params->be, *arenas[i], bytes);
     }
+    params->w_act = params->w;
+    size_t act_bytes = (size_t)params->weights.elements * device_activation_bytes(params->be);
+    if (act_bytes != bytes) {
+        params->w_act = device_alloc(params->be, act_bytes);
+        device_zero(params->be, params->w_act, act_bytes);
+    }
     size_t running_bytes = (size_t)params->running.elements * sizeof(float);
     params->running_stats = device_alloc(params->be, running_bytes);
     device_zero(params->be, params->running_stats, running_bytes);
+}
+
+void params_refresh(Params *params)
+{
+    if (params->w_act != params->w) {
+        op_cast(params->be, params->weights.elements, params->w, params->w_act);
+    }
+}
+
+const void *params_weight(const Params *params, int64_t offset)
+{
+    return (const char *)params->w_act + (size_t)offset * device_activation_bytes(params->be);
 }
 
 static double xavier_bound(const ParamSpec *spec)
@@ -222,6 +241,7 @@ void params_initialise(Params *params, uint64_t seed)
     initialise_table(params->be, &params->running, seed, pool, params->running_stats);
     pool_close(pool);
     device_zero(params->be, params->v, (size_t)params->weights.elements * sizeof(float));
+    params_refresh(params);
     for (int i = 0; i < params->norms; i++) {
         params->norm[i].batches = 0;
     }
@@ -238,7 +258,8 @@ int64_t params_count(const Params *params, ParamGroup group)
 
 void params_free(Params *params)
 {
-    float *arenas[] = {params->w, params->dw, params->v, params->running_stats};
+    void *w_act = params->w_act != params->w ? params->w_act : NULL;
+    void *arenas[] = {params->w, params->dw, params->v, params->running_stats, w_act};
     for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++) {
         if (arenas[i]) {
             device_free(params->be, arenas[i]);

@@ -74,6 +74,7 @@ void param_group_range(const ParamTable *table, ParamGroup group, int64_t *offse
 /* Batch norm layers count the batches they have seen (torch's num_batches_tracked). */
 typedef struct {
     char name[64]; /* of the layer, without the ending ".num_batches_tracked" */
+    ParamGroup group;
     int64_t batches;
 } NormCounter;
 
@@ -85,11 +86,20 @@ typedef struct {
     /* Device arenas, made by params_allocate: w, dw, v over `weights`, running_stats over
      * `running`. */
     float *w, *dw, *v, *running_stats;
+    /* w in the backend's compute type, as convolutions and linear layers read it; w itself where
+     * that is float32. The optimizer keeps it current. */
+    void *w_act;
 } Params;
 
 /* Allocates the arenas when all tensors have been added: gradients and momentum 0, the rest not yet
  * set. */
 void params_allocate(Params *params);
+
+/* Brings w_act up to date: to be called whenever something but the optimizer has written w. */
+void params_refresh(Params *params);
+
+/* The weight at an offset, in the compute type. */
+const void *params_weight(const Params *params, int64_t offset);
 
 /* Sets weights to their initial values, drawn from the seed, running means to 0 and variances to 1,
  * momentum and counters to 0. */

@@ -183,7 +183,6 @@ static void stem_fprop(Trunk *trunk, const Pass *pass, const void *x)
     if (pass->training) {
         op_stem_train(params->be, &shape, trunk->stem_z, gamma, beta, mean, variance,
                       norm->batch_mean, norm->batch_invstd, trunk->stem_a, trunk->stem_argmax);
-        norm_layer_count(norm, params, pass);
     } else {
         op_stem_eval(params->be, &shape, trunk->stem_z, gamma, beta, mean, variance, trunk->stem_a);
     }

@@ -252,6 +252,7 @@ static void host_state_apply(Net *net, const HostState *state)
     size_t weight_bytes = (size_t)params->weights.elements * sizeof(float);
     size_t running_bytes = (size_t)params->running.elements * sizeof(float);
     device_copy_in(net->be, params->w, state->w, weight_bytes);
+    params_refresh(params);
     device_copy_in(net->be, params->v, state->v, weight_bytes);
     device_copy_in(net->be, params->running_stats, state->running, running_bytes);
     device_synchronize(net->be);

@@ -134,10 +134,11 @@ static void run_train(Backend *be, const Case *k, const Tensors *t)
 static void run_bprop(Backend *be, const Case *k, const Tensors *t, const Tensor *y,
                       const Tensor *mean, const Tensor *invstd)
 {
-    op_batchnorm_bprop(
-        be, &k->s, t->x.device, y->device, t->dy.device, k->dy_add ? t->dy_add.device : NULL,
-        t->gamma.device, mean->device, invstd->device, k->accumulate, dx_of(k, t)->device,
-        k->dresidual ? dresidual_of(k, t)->device : NULL, t->dgamma.device, t->dbeta.device);
+    op_batchnorm_bprop(be, &k->s, t->x.device, y->device, t->dy.device,
+                       k->dy_add ? t->dy_add.device : NULL, t->gamma.device, t->beta.device,
+                       mean->device, invstd->device, k->accumulate, dx_of(k, t)->device,
+                       k->dresidual ? dresidual_of(k, t)->device : NULL, t->dgamma.device,
+                       t->dbeta.device);
 }
 
 static void check_train(Backend *be, const Case *k, const char *text)

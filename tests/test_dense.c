@@ -85,7 +85,8 @@ static void test_linear(void **state)
 {
     (void)state;
     static const LinearShape shapes[] = {
-        {1, 1, 1}, {1, 900, 100}, {3, 100, 4}, {32, 1024, 1000}, {7, 1000, 47}, {5, 17, 51},
+        {1, 1, 1, false},        {1, 900, 100, false}, {3, 100, 4, false},
+        {32, 1024, 1000, false}, {7, 1000, 47, false}, {5, 17, 51, false},
     };
     Backend *be = tensors_open_backend();
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
@@ -114,7 +115,7 @@ static double weighted_output(const LinearShape *s, const Tensor *x, const Tenso
 static void test_reference_gradients(void **state)
 {
     (void)state;
-    const LinearShape s = {3, 5, 4};
+    const LinearShape s = {3, 5, 4, false};
     Backend *be = tensors_open_backend();
     Tensor operands[] = {tensor_random(be, 15, 1), tensor_random(be, 20, 2),
                          tensor_random(be, 4, 3)};
@@ -218,7 +219,7 @@ static void test_sgd_leaves_the_rest_alone(void **state)
     memcpy(expected_v, v.values, (size_t)v.count * sizeof(double));
     memcpy(expected_w, w.values, (size_t)w.count * sizeof(double));
     for (int step = 0; step < 3; step++) {
-        op_sgd(be, &s, dw.device, v.device, w.device);
+        op_sgd(be, &s, NULL, dw.device, v.device, w.device, NULL);
         ref_sgd(&s, dw.values, expected_v, expected_w);
     }
     for (int64_t i = 48; i < 64; i++) {

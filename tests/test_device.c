@@ -52,8 +52,9 @@ static void test_refuses_what_it_cannot_open(void **state)
 {
     (void)state;
     expect_refusal("cuda", 0,
-                   "device cuda: this build has only the CPU backend; leave --device at auto or "
-                   "give --device cpu");
+                   "device cuda: this build has only the CPU backend, because CMake found no CUDA "
+                   "compiler or no cuDNN; install both and configure again with -DRODEO_CUDA=ON, "
+                   "which says what is missing, or give --device cpu");
     expect_refusal("tpu", 0, "device \"tpu\" is not known; --device takes auto, cuda or cpu");
     expect_refusal("cpu", -1,
                    "-1 CPU threads cannot be used; give 1 to 1024, or 0 for one per core");
@@ -107,7 +108,7 @@ static void conv_without_output(Backend *be, void *memory)
 
 static void linear_without_rows(Backend *be, void *memory)
 {
-    op_linear_fprop(be, &(LinearShape){0, 3, 2}, memory, memory, NULL, memory);
+    op_linear_fprop(be, &(LinearShape){0, 3, 2, false}, memory, memory, NULL, memory);
 }
 
 static void batchnorm_of_one_row(Backend *be, void *memory)
@@ -130,7 +131,7 @@ static void crop_larger_than_picture(Backend *be, void *memory)
 static void sgd_from_an_odd_offset(Backend *be, void *memory)
 {
     SgdShape s = {.ranges = 1, .range = {{8, 16, 0.1f}}};
-    op_sgd(be, &s, memory, memory, memory);
+    op_sgd(be, &s, NULL, memory, memory, memory, NULL);
 }
 
 /* Runs misuse in a child process, which must end with status 2 and `message` on standard error. */

@@ -75,7 +75,7 @@ static void check_cross_entropy(Backend *be, const LossShape *s, const Tensor *l
     Tensor loss_found = tensor_nan(be, 1);
     Tensor dlogits = tensor_nan(be, logits->count);
     int32_t *hits = words_make(be, 1, NULL);
-    op_cross_entropy(be, s, logits->device, labels_device, 0.7F, loss_found.device, hits,
+    op_cross_entropy(be, s, logits->device, labels_device, 0.7F, NULL, loss_found.device, hits,
                      dlogits.device);
     double tolerance = 1e-7 * (1 + fabs(loss));
     tensor_expect(&loss_found, &loss, tolerance, text);
@@ -87,13 +87,14 @@ static void check_cross_entropy(Backend *be, const LossShape *s, const Tensor *l
     device_copy_out(be, values, logits->device, (size_t)logits->count * sizeof(float));
     device_copy_in(be, in_place.device, values, (size_t)logits->count * sizeof(float));
     hits = words_make(be, 1, NULL);
-    op_cross_entropy(be, s, in_place.device, labels_device, 0.7F, loss_found.device, hits,
+    op_cross_entropy(be, s, in_place.device, labels_device, 0.7F, NULL, loss_found.device, hits,
                      in_place.device);
     tensor_expect_same_bits(&in_place, &dlogits, text);
     words_expect(be, hits, 1, &correct);
 
     hits = words_make(be, 1, NULL);
-    op_cross_entropy(be, s, logits->device, labels_device, 0.7F, loss_found.device, hits, NULL);
+    op_cross_entropy(be, s, logits->device, labels_device, 0.7F, NULL, loss_found.device, hits,
+                     NULL);
     tensor_expect(&loss_found, &loss, tolerance, text);
     words_expect(be, hits, 1, &correct);
     free(values);
@@ -111,10 +112,10 @@ static void check_entropy(Backend *be, const LossShape *s, Tensor *logits, const
     ref_entropy(s, logits->values, 0.1F, &loss, gradient);
     Tensor loss_found = tensor_nan(be, 1);
     Tensor dlogits = tensor_nan(be, logits->count);
-    op_entropy(be, s, logits->device, 0.1F, loss_found.device, dlogits.device);
+    op_entropy(be, s, logits->device, 0.1F, NULL, loss_found.device, dlogits.device);
     tensor_expect(&loss_found, &loss, 1e-6, text);
     tensor_expect(&dlogits, gradient, 1e-7, text);
-    op_entropy(be, s, logits->device, 0.1F, loss_found.device, logits->device);
+    op_entropy(be, s, logits->device, 0.1F, NULL, loss_found.device, logits->device);
     tensor_expect_same_bits(logits, &dlogits, text);
     free(gradient);
     tensor_free(&loss_found);
@@ -165,7 +166,7 @@ static void test_golden(void **state)
     Tensor loss = tensor_nan(be, 1);
     int32_t *labels = words_make(be, 24, golden_i32(golden, "cross_entropy.labels", 24));
     int32_t *hits = words_make(be, 1, NULL);
-    op_cross_entropy(be, &s, logits.device, labels, 0.7F, loss.device, hits, logits.device);
+    op_cross_entropy(be, &s, logits.device, labels, 0.7F, NULL, loss.device, hits, logits.device);
     tensor_expect_f32(&loss, golden_f32(golden, "cross_entropy.loss", 1), 1e-6, "loss");
     tensor_expect_f32(&logits, golden_f32(golden, "cross_entropy.dlogits", 24 * 51), 1e-8,
                       "dlogits");
@@ -175,7 +176,7 @@ static void test_golden(void **state)
 
     LossShape wide = {10, 47};
     logits = tensor_of(be, 470, golden_f32(golden, "entropy.logits", 470));
-    op_entropy(be, &wide, logits.device, 0.1F, loss.device, logits.device);
+    op_entropy(be, &wide, logits.device, 0.1F, NULL, loss.device, logits.device);
     tensor_expect_f32(&loss, golden_f32(golden, "entropy.loss", 1), 1e-6, "entropy");
     tensor_expect_f32(&logits, golden_f32(golden, "entropy.dlogits", 470), 1e-8,
                       "dlogits of the entropy");
@@ -199,10 +200,10 @@ static void test_nan_shows(void **state)
     int32_t *labels = words_make(be, 1, label);
     int32_t *hits = words_make(be, 1, NULL);
     float found;
-    op_cross_entropy(be, &s, logits.device, labels, 1, loss.device, hits, dlogits.device);
+    op_cross_entropy(be, &s, logits.device, labels, 1, NULL, loss.device, hits, dlogits.device);
     device_copy_out(be, &found, loss.device, sizeof(found));
     assert_true(isnan(found));
-    op_entropy(be, &s, logits.device, 1, loss.device, dlogits.device);
+    op_entropy(be, &s, logits.device, 1, NULL, loss.device, dlogits.device);
     device_copy_out(be, &found, loss.device, sizeof(found));
     assert_true(isnan(found));
     device_free(be, labels);

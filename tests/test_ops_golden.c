@@ -86,7 +86,7 @@ static void test_linear(void **state)
 {
     (void)state;
     enum { N = 5, C = 37, K = 11 };
-    const LinearShape s = {N, C, K};
+    const LinearShape s = {N, C, K, false};
     Backend *be = tensors_open_backend();
     Golden *golden = golden_open("ops_dense.safetensors");
     Tensor x = tensor_of(be, N * C, golden_f32(golden, "linear.x", N * C));
@@ -150,7 +150,7 @@ static void test_sgd(void **state)
         char name[16];
         snprintf(name, sizeof(name), "sgd.dw%d", step);
         Tensor dw = tensor_of(be, COUNT, golden_f32(golden, name, COUNT));
-        op_sgd(be, &s, dw.device, v.device, w.device);
+        op_sgd(be, &s, NULL, dw.device, v.device, w.device, NULL);
         snprintf(name, sizeof(name), "sgd.w%d", step);
         tensor_expect_f32(&w, golden_f32(golden, name, COUNT), tolerance(1), name);
         snprintf(name, sizeof(name), "sgd.v%d", step);

@@ -86,25 +86,37 @@ static void sums_add(EpochSums *sums, const StepResult *result)
     sums->steps++;
 }
 
-/* Returns 1 when stopped, -1 on an error. */
+/* Reads the result of the oldest step under way and shows it. */
+static void take_result(Trainer *t, EpochSums *sums, Progress *progress)
+{
+    StepResult result = step_result(t->step);
+    sums_add(sums, &result);
+    double mean = sums->cls / (double)sums->steps;
+    char extra[64];
+    snprintf(extra, sizeof extra, "loss %.4f", mean);
+    progress_advance(progress, t->settings->batch_size, extra);
+    if (t->settings->sanitycheck) {
+        char text[TEXT_DOUBLE_SIZE];
+        log_result(t->log, "%s", text_double(mean, text));
+    }
+}
+
+/* The host runs a few steps ahead of the device. Returns 1 when stopped, -1 on an error. */
 static int train_steps(Trainer *t, Loader *loader, int64_t steps, EpochSums *sums, Err *err)
 {
-    const Settings *s = t->settings;
-    Progress *progress = progress_open(t->log, "Training: ", "pairs", steps * s->batch_size);
+    Progress *progress =
+        progress_open(t->log, "Training: ", "pairs", steps * t->settings->batch_size);
     Batch batch;
+    int64_t enqueued = 0;
     int rc;
     while ((rc = loader_next(loader, &batch, err)) == 1 && !stopped(t)) {
-        step_run(t->step, &batch, (uint64_t)(t->state.steps + sums->steps));
-        StepResult result = step_result(t->step);
-        sums_add(sums, &result);
-        double mean = sums->cls / (double)sums->steps;
-        char extra[64];
-        snprintf(extra, sizeof extra, "loss %.4f", mean);
-        progress_advance(progress, s->batch_size, extra);
-        if (s->sanitycheck) {
-            char text[TEXT_DOUBLE_SIZE];
-            log_result(t->log, "%s", text_double(mean, text));
+        step_run(t->step, &batch, (uint64_t)(t->state.steps + enqueued++));
+        if (step_pending(t->step) > device_steps_ahead(t->be)) {
+            take_result(t, sums, progress);
         }
+    }
+    while (step_pending(t->step) > 0) {
+        take_result(t, sums, progress);
     }
     progress_close(progress);
     return rc < 0 ? -1 : stopped(t);

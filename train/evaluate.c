@@ -44,7 +44,7 @@ static void score_group(Evaluation *e, const Batch *batch, int group, const floa
     int slot = group * batch->batch;
     LossShape shape = {.N = batch->pairs[group], .C = classes};
     logits += (size_t)slot * (size_t)classes;
-    op_cross_entropy(be, &shape, logits, batch->labels + slot, 0.0f, e->scores.loss,
+    op_cross_entropy(be, &shape, logits, batch->labels + slot, 0.0f, NULL, e->scores.loss,
                      e->scores.correct, NULL);
     float loss;
     int32_t correct;
@@ -70,7 +70,7 @@ static int score_batch(Evaluation *e, Input *input, const Batch *batch)
 {
     bool rotations = e->settings->task == EVALUATE_ROTATIONS;
     int classes = rotations ? ROTATION_CLASSES : e->net->config.classes;
-    input_augment(input, batch);
+    input_augment(input, batch->pixels, batch->items);
     const float *logits = rotations ? net_eval_rotation(e->net, input->x[RGB], input->x[DEPTH])
                                     : net_eval_main(e->net, input->x[RGB], input->x[DEPTH]);
     int pairs = 0;

@@ -16,6 +16,7 @@ typedef struct {
     double alpha;  /* weight of the entropy term; 0: no target group */
     double lambda; /* weight of the rotation terms; 0: no rotated groups */
     uint64_t seed; /* of the dropout masks */
+    bool eager;    /* enqueue every operator each time, instead of replaying a recorded step */
 } StepSettings;
 
 typedef struct {
@@ -23,6 +24,10 @@ typedef struct {
         rot_target; /* losses without their weights; 0 where switched off */
     int correct;    /* source pictures whose class was found, of B */
     int correct_rot_source, correct_rot_target; /* pictures whose rotation was found, of B */
+    /* fp16 only; else false, 1 and 0. A step whose gradients overflowed moves no weight. */
+    bool overflow;
+    double loss_scale; /* of the next step */
+    int skipped;       /* steps of the run so far that overflowed */
 } StepResult;
 
 typedef struct Step Step;
@@ -34,17 +39,27 @@ NetStep step_groups(int batch, double alpha, double lambda);
 Step *step_open(Net *net, const StepSettings *settings, Input *input);
 void step_close(Step *step);
 
-/* Runs one step on a batch: augments its pictures, then step_learn. */
+/* Enqueues one step on a batch: augments its pictures, then does as step_learn. At most
+ * STEP_MAX_PENDING results may be unread before it. */
+#define STEP_MAX_PENDING 4
 void step_run(Step *step, const Batch *batch, uint64_t number);
 
-/* Forward, losses, backward, SGD over network input x_rgb, x_depth [groups * B, crop, crop, 3] with
- * labels [groups * B]: classes in the source group, rotations in the rotated ones. number counts
- * the run's steps from 0 and selects the dropout masks. All in device memory. */
+/* Forward, losses, backward, SGD over network input x_rgb, x_depth [groups * B, crop, crop, picture
+ * channels] with labels [groups * B]: classes in the source group, rotations in the rotated ones.
+ * number counts the run's steps from 0 and selects the dropout masks. All in device memory. */
 void step_learn(Step *step, const void *x_rgb, const void *x_depth, const int32_t *labels,
                 uint64_t number);
 
-/* The losses of the last step; waits for it. */
+/* Steps whose results have not been read. */
+int step_pending(const Step *step);
+
+/* The result of the oldest step that has not been read; waits for it. */
 StepResult step_result(Step *step);
+
+/* The loss scale's state, to be saved and restored with a run; all 0 where there is none. Only
+ * between steps: restore with no result pending. */
+LossScale step_loss_scale(const Step *step);
+void step_restore_loss_scale(Step *step, const LossScale *scale);
 
 /* Unbiased standard deviation of all source logits [B, C] of the last step. */
 double step_logits_std(const Step *step);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     DEVICE_ALIGNMENT = 256, /* bytes, promised by device_alloc */
@@ -25,6 +26,14 @@ static void cpu_close(Backend *be)
 static const char *cpu_description(const Backend *be)
 {
     return ((const CpuBackend *)be)->description;
+}
+
+static void cpu_memory(const Backend *be, size_t *free_bytes, size_t *total_bytes)
+{
+    (void)be;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * page;
+    *total_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * page;
 }
 
 static void *cpu_alloc(Backend *be, size_t bytes)
@@ -78,9 +87,9 @@ void *cpu_scratch(CpuBackend *cpu, size_t bytes)
 
 static const BackendTable cpu_table = {
     .kind = "cpu",
-    .activation_bytes = sizeof(float),
     .close = cpu_close,
     .description = cpu_description,
+    .memory = cpu_memory,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .host_alloc = cpu_alloc,
@@ -88,6 +97,7 @@ static const BackendTable cpu_table = {
     .zero = cpu_zero,
     .copy_in = cpu_copy_in,
     .copy_out = cpu_copy_out,
+    .copy_out_async = cpu_copy_out,
     .synchronize = cpu_synchronize,
     .conv_fprop = cpu_conv_fprop,
     .conv_dgrad = cpu_conv_dgrad,
@@ -111,6 +121,7 @@ static const BackendTable cpu_table = {
     .argmax = cpu_argmax,
     .augment = cpu_augment,
     .sgd = cpu_sgd,
+    .cast = cpu_cast,
 };
 
 /* Reads the processor's name into name ("CPU" where the system does not tell it). */
@@ -148,8 +159,17 @@ Backend *cpu_backend_open(const DeviceOptions *options, Err *err)
                 options->threads, MOST_THREADS);
         return NULL;
     }
+    if (options->precision != NULL && strcmp(options->precision, "auto") != 0 &&
+        strcmp(options->precision, "fp32") != 0) {
+        err_set(err, "--precision %s: the CPU computes in fp32 only; leave --precision at auto",
+                options->precision);
+        return NULL;
+    }
     CpuBackend *cpu = mem_zeroed(1, sizeof(*cpu));
-    cpu->base.table = &cpu_table;
+    cpu->base = (Backend){.table = &cpu_table,
+                          .precision = "fp32",
+                          .activation_bytes = sizeof(float),
+                          .picture_channels = 3};
     cpu->threads = options->threads > 0 ? options->threads : pool_cores();
     describe(cpu);
     /* Holds for parallel regions that the calling thread opens, oneDNN's among them. */

@@ -230,10 +230,11 @@ static void group_bprop(const CpuBackend *cpu, const RowChunks *cut, const Group
 }
 
 void cpu_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
-                         const void *dy, const void *dy_add, const float *gamma,
+                         const void *dy, const void *dy_add, const float *gamma, const float *beta,
                          const float *batch_mean, const float *batch_invstd, bool accumulate,
                          void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
+    (void)beta; /* y tells the ReLU's mask */
     CpuBackend *cpu = cpu_backend(be);
     RowChunks cut = row_chunks(s->rows, s->C);
     BackwardScratch b = backward_scratch(cpu, &cut);

@@ -49,5 +49,6 @@ __typeof__(op_entropy) cpu_entropy;
 __typeof__(op_argmax) cpu_argmax;
 __typeof__(op_augment) cpu_augment;
 __typeof__(op_sgd) cpu_sgd;
+__typeof__(op_cast) cpu_cast;
 
 #endif

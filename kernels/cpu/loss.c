@@ -26,13 +26,19 @@ static double log_sum_exp(const float *row, int C)
     return maximum + log(sum);
 }
 
+static double scaled(float weight, const LossScale *scale)
+{
+    return (double)weight * (scale != NULL ? (double)scale->scale : 1.0);
+}
+
 void cpu_cross_entropy(Backend *be, const LossShape *s, const float *logits, const int32_t *labels,
-                       float weight, float *loss, int32_t *correct, float *dlogits)
+                       float weight, const LossScale *scale, float *loss, int32_t *correct,
+                       float *dlogits)
 {
     (void)be;
     double sum = 0;
     int32_t hits = 0;
-    double share = (double)weight / s->N;
+    double share = scaled(weight, scale) / s->N;
     for (int i = 0; i < s->N; i++) {
         const float *row = logits + (int64_t)i * s->C;
         double log_sum = log_sum_exp(row, s->C);
@@ -67,12 +73,12 @@ static double masked_p_ln_p(const float *row, int C, double log_sum, double *mas
     return sum;
 }
 
-void cpu_entropy(Backend *be, const LossShape *s, const float *logits, float weight, float *loss,
-                 float *dlogits)
+void cpu_entropy(Backend *be, const LossShape *s, const float *logits, float weight,
+                 const LossScale *scale, float *loss, float *dlogits)
 {
     (void)be;
     double sum = 0;
-    double share = (double)weight / s->N;
+    double share = scaled(weight, scale) / s->N;
     for (int i = 0; i < s->N; i++) {
         const float *row = logits + (int64_t)i * s->C;
         double log_sum = log_sum_exp(row, s->C);

@@ -20,6 +20,6 @@ int err_context(Err *err, const char *format, ...) __attribute__((format(printf,
 
 /* Prints the message to standard error and ends the process with status 2. For what no input can
  * cause: a shape that breaks an operator's contract, memory that is not there, a failing device. */
-_Noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void fatal(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 #endif

@@ -13,8 +13,13 @@ typedef struct {
     uint32_t word[4];
 } Philox;
 
+/* How this header's inline function is declared; code for another processor sets it otherwise. */
+#ifndef RNG_INLINE
+#define RNG_INLINE static inline
+#endif
+
 /* The four 32-bit words of block (c0, c1, c2, c3) under key. */
-static inline Philox philox4x32(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3)
+RNG_INLINE Philox philox4x32(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3)
 {
     uint32_t k0 = (uint32_t)key;
     uint32_t k1 = (uint32_t)(key >> 32);
@@ -30,7 +35,8 @@ static inline Philox philox4x32(uint64_t key, uint32_t c0, uint32_t c1, uint32_t
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    return (Philox){{c0, c1, c2, c3}};
+    Philox block = {{c0, c1, c2, c3}};
+    return block;
 }
 
 /* Who draws: the high byte of a stream's name, so that no two uses share a counter. */

@@ -1,0 +1,172 @@
+/* What every file with kernels needs: launching, element types, vectors of elements, warp sums.
+ *
+ * Kernels compute in float32; elements are converted when they are loaded and stored. A vector is V
+ * consecutive elements that are loaded at once, 16 bytes where the layout allows it. */
+#ifndef RODEO_KERNELS_CUDA_DEVICE_CUH
+#define RODEO_KERNELS_CUDA_DEVICE_CUH
+
+#include "kernels/cuda/cuda.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <utility>
+
+#define WARP        32
+#define FULL_WARP   0xffffffffu
+#define BLOCK_LIMIT 65535 /* of a grid's y and z */
+
+/* Enqueues a kernel on the stream of the current lane and checks that it could be. `name` is for the
+ * message. */
+template <typename... Params, typename... Args>
+static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...), dim3 grid,
+                   dim3 block, Args &&...args)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.stream = cuda_lane(cuda)->stream;
+    cudaError_t status = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+    if (status != cudaSuccess) {
+        cuda_fail(status, name, __FILE__, __LINE__);
+    }
+#ifdef RODEO_SYNC
+    if (!cuda->capturing) {
+        status = cudaStreamSynchronize(config.stream);
+        if (status != cudaSuccess) {
+            cuda_fail(status, name, __FILE__, __LINE__);
+        }
+    }
+#endif
+}
+
+/* ceil(a / b) */
+__host__ __device__ static inline int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* ---- elements ---------------------------------------------------------------------------------- */
+
+__device__ static inline float to_float(float x)
+{
+    return x;
+}
+
+__device__ static inline float to_float(__half x)
+{
+    return __half2float(x);
+}
+
+__device__ static inline float to_float(__nv_bfloat16 x)
+{
+    return __bfloat162float(x);
+}
+
+template <typename T> __device__ static inline T from_float(float x);
+
+template <> __device__ inline float from_float<float>(float x)
+{
+    return x;
+}
+
+template <> __device__ inline __half from_float<__half>(float x)
+{
+    return __float2half_rn(x);
+}
+
+template <> __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float x)
+{
+    return __float2bfloat16_rn(x);
+}
+
+/* x as it reads back after it was stored. */
+template <typename T> __device__ static inline float rounded(float x)
+{
+    return to_float(from_float<T>(x));
+}
+
+/* ---- vectors of elements ----------------------------------------------------------------------- */
+
+/* V elements that lie on an address that is a multiple of their size: one load. */
+template <typename T, int V> struct alignas(sizeof(T) * V) Packed {
+    T element[V];
+};
+
+/* V elements from p, which is aligned to V elements, as float32. */
+template <typename T, int V> __device__ static inline void load(const T *p, float x[V])
+{
+    Packed<T, V> packed = *reinterpret_cast<const Packed<T, V> *>(p);
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        x[i] = to_float(packed.element[i]);
+    }
+}
+
+template <typename T, int V> __device__ static inline void store(T *p, const float x[V])
+{
+    Packed<T, V> packed;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        packed.element[i] = from_float<T>(x[i]);
+    }
+    *reinterpret_cast<Packed<T, V> *>(p) = packed;
+}
+
+/* The longest vector of T, at most 16 bytes, that divides C: 8, 4, 2 or 1 elements. */
+template <typename T> static inline int vector_length(int64_t C)
+{
+    int longest = 16 / (int)sizeof(T);
+    while (C % longest != 0) {
+        longest /= 2;
+    }
+    return longest;
+}
+
+/* Whether p may be accessed in vectors of V elements. Tensors from device_alloc always may; parts of
+ * one may not. */
+template <typename T> static inline bool is_aligned(const void *p, int V)
+{
+    return (uintptr_t)p % (sizeof(T) * (size_t)V) == 0;
+}
+
+/* ---- sums -------------------------------------------------------------------------------------- */
+
+/* The sum over a warp, in every lane, always in the same order. All 32 lanes must call it. */
+__device__ static inline float warp_sum(float x)
+{
+#pragma unroll
+    for (int offset = WARP / 2; offset > 0; offset /= 2) {
+        x += __shfl_xor_sync(FULL_WARP, x, offset);
+    }
+    return x;
+}
+
+__device__ static inline float warp_max(float x)
+{
+#pragma unroll
+    for (int offset = WARP / 2; offset > 0; offset /= 2) {
+        x = fmaxf(x, __shfl_xor_sync(FULL_WARP, x, offset));
+    }
+    return x;
+}
+
+/* ---- choosing a kernel's types ------------------------------------------------------------------ */
+
+/* CALL(T) with T = the backend's element type. */
+#define WITH_TYPE(cuda_type, CALL)                                                                 \
+    do {                                                                                           \
+        switch (cuda_type) {                                                                       \
+        case CUDA_F32:                                                                             \
+            CALL(float);                                                                           \
+            break;                                                                                 \
+        case CUDA_F16:                                                                             \
+            CALL(__half);                                                                          \
+            break;                                                                                 \
+        case CUDA_BF16:                                                                            \
+            CALL(__nv_bfloat16);                                                                   \
+            break;                                                                                 \
+        }                                                                                          \
+    } while (0)
+
+#endif

@@ -19,6 +19,8 @@ typedef struct {
     char *pretrained; /* "none" or a safetensors file */
     char *cache_dir;  /* where packed data goes; NULL: pack_default_cache_dir */
     char *device;     /* "auto", "cuda" or "cpu" */
+    char *precision;  /* "auto", "fp32", "tf32", "fp16" or "bf16" */
+    char *passes;     /* "auto", "merged" or "separate" */
     char *arch;       /* "resnet18" or "resnet50" */
     bool resume, smallset, sanitycheck;
     int epochs, batch_size;

@@ -84,6 +84,14 @@ static const Setting table[] = {
              "or none"},
     {AT(device), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME", .initial = "auto",
      .choices = "auto cuda cpu", .help = "Where to compute: auto, cuda or cpu"},
+    {AT(precision), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME",
+     .initial = "auto", .choices = "auto fp32 tf32 fp16 bf16",
+     .help = "Number format of the computation: fp32, tf32, fp16 with a dynamic loss scale, bf16, "
+             "or auto: fp16 on GPUs with tensor cores, else fp32"},
+    {AT(passes), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME", .initial = "auto",
+     .choices = "auto merged separate",
+     .help = "Run a step's four batches through the network merged into one, or one after the "
+             "other in less memory; auto: merged where the GPU's memory suffices"},
     {AT(gpu), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "NUMBER", .initial = "0",
      .low = 0, .high = 1023, .help = "Which CUDA device"},
     {AT(num_workers), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "COUNT", .initial = "4",

@@ -21,7 +21,8 @@ static CorpusSettings corpus_settings(const Settings *s)
 static int open_device(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
-    DeviceOptions options = {.threads = s->threads, .gpu = s->gpu};
+    DeviceOptions options = {
+        .threads = s->threads, .gpu = s->gpu, .precision = s->precision, .cache_dir = s->logdir};
     t->be = device_open(s->device, &options, err);
     if (!t->be) {
         return -1;
@@ -42,6 +43,13 @@ static int open_device(Trainer *t, Err *err)
     return 0;
 }
 
+static int wanted_passes(const char *passes)
+{
+    return strcmp(passes, "auto") == 0     ? NET_AUTO
+           : strcmp(passes, "merged") == 0 ? NET_MERGED
+                                           : NET_SEPARATE;
+}
+
 static int open_net(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
@@ -52,9 +60,15 @@ static int open_net(Trainer *t, Err *err)
                         .dropout_p = (float)s->dropout_p,
                         .rotation_dropout_p = 0.5f};
     NetStep groups = step_groups(s->batch_size, s->weight_ent, s->weight_rot);
+    groups.passes = wanted_passes(s->passes);
     t->net = net_open(t->be, &config, &groups, s->seed, err);
     if (!t->net) {
         return -1;
+    }
+    if (net_passes(t->net) > 1) {
+        log_note(t->log, "A step's %d batches go through the network one after the other%s.",
+                 net_passes(t->net),
+                 strcmp(s->passes, "auto") == 0 ? ": memory does not suffice to merge them" : "");
     }
     input_open(&t->input, t->be, net_samples(t->net), s->image_size, s->crop_size);
     StepSettings step = {.lr = s->lr,

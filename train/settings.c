@@ -33,6 +33,7 @@ void settings_free(Settings *settings)
     free(settings->cache_dir);
     free(settings->device);
     free(settings->arch);
+    free(settings->dump_plan);
     *settings = (Settings){0};
 }
 

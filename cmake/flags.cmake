@@ -32,6 +32,13 @@ if(RODEO_SANITIZE)
   target_link_options(rodeo_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
+if(RODEO_FUZZ)
+  set(fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+  # Loops that are to be vectorised are not, with all the checks in them.
+  target_compile_options(rodeo_flags INTERFACE ${fuzz_flags} -fno-omit-frame-pointer -Wno-pass-failed)
+  target_link_options(rodeo_flags INTERFACE ${fuzz_flags})
+endif()
+
 # rodeo_library(NAME SOURCES ... LINKS ...)
 function(rodeo_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})

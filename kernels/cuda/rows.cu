@@ -157,8 +157,7 @@ void cuda_sum_rows(CudaBackend *cuda, int64_t rows, int K, const void *dy, bool 
 #undef CALL
 }
 
-/* ---- between types -----------------------------------------------------------------------------
- */
+/* ---- between types --------------------------------------------------------------------------- */
 
 enum { CONVERTED = 4 }; /* elements a thread: 16 bytes of float32 */
 
@@ -223,8 +222,7 @@ void cuda_cast(Backend *be, int64_t count, const float *x, void *y)
     cuda_narrow(cuda_backend(be), count, x, y);
 }
 
-/* ---- pictures' channels ------------------------------------------------------------------------
- */
+/* ---- pictures' channels ---------------------------------------------------------------------- */
 
 template <typename T> __global__ void pad_channels(int64_t count, const T *narrow, T *padded)
 {

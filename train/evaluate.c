@@ -101,6 +101,11 @@ static int count_work(const EvaluateSettings *s, int64_t *batches, int64_t *pair
     return 0;
 }
 
+static bool is_stopped(const EvaluateSettings *settings)
+{
+    return settings->stop && settings->stop(settings->stop_context);
+}
+
 int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *log,
                  EvaluateResult *result, Err *err)
 {
@@ -127,10 +132,10 @@ int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *
     Progress *progress = progress_open(log, settings->label, "pairs", pairs);
     Batch batch;
     int rc = 0;
-    while (!(settings->stop && *settings->stop) && (rc = loader_next(loader, &batch, err)) == 1) {
+    while (!(result->stopped = is_stopped(settings)) &&
+           (rc = loader_next(loader, &batch, err)) == 1) {
         progress_advance(progress, score_batch(&e, input, &batch), NULL);
     }
-    result->stopped = settings->stop && *settings->stop;
     progress_close(progress);
     scores_close(&e.scores, net->be);
     loader_close(loader);

@@ -23,6 +23,7 @@ typedef struct {
         rot_target; /* losses without their weights; 0 where switched off */
     int correct;    /* source pictures whose class was found, of B */
     int correct_rot_source, correct_rot_target; /* pictures whose rotation was found, of B */
+    int skipped; /* 1: the numbers overflowed half precision, and the weights were left alone */
 } StepResult;
 
 typedef struct Step Step;

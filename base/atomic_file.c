@@ -10,11 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { BUFFER_BYTES = 1 << 18 };
+
 static int explain(const AtomicFile *file, const char *doing, Err *err)
 {
     return err_set(err, "%s: cannot %s: %s%s", file->path, doing, strerror(errno),
                    errno == ENOSPC || errno == EDQUOT
-                       ? " (make room and run again; the file that was there before is untouched)"
+                       ? " (make room; the file that was there before is untouched)"
                        : "");
 }
 
@@ -38,20 +40,47 @@ int atomic_file_open(AtomicFile *file, const char *path, Err *err)
     return 0;
 }
 
-int atomic_file_write(AtomicFile *file, const void *data, size_t bytes, Err *err)
+/* Writes all of it. Returns -1 with errno set. */
+static int write_fully(int fd, const char *next, size_t left)
 {
-    const char *next = data;
-    size_t left = bytes;
     while (left > 0) {
-        ssize_t written = write(file->fd, next, left);
+        ssize_t written = write(fd, next, left);
         if (written < 0 && errno == EINTR) {
             continue;
         }
         if (written < 0) {
-            return fail(file, "write", err);
+            return -1;
         }
         next += written;
         left -= (size_t)written;
+    }
+    return 0;
+}
+
+static int write_buffered(AtomicFile *file)
+{
+    size_t bytes = file->buffered;
+    file->buffered = 0;
+    return write_fully(file->fd, file->buffer, bytes);
+}
+
+int atomic_file_write(AtomicFile *file, const void *data, size_t bytes, Err *err)
+{
+    int rc = 0;
+    if (file->buffered + bytes > BUFFER_BYTES) {
+        rc = write_buffered(file);
+    }
+    if (rc == 0 && bytes >= BUFFER_BYTES) {
+        rc = write_fully(file->fd, data, bytes);
+    } else if (rc == 0 && bytes > 0) {
+        if (!file->buffer) {
+            file->buffer = mem_alloc(BUFFER_BYTES);
+        }
+        memcpy(file->buffer + file->buffered, data, bytes);
+        file->buffered += bytes;
+    }
+    if (rc != 0) {
+        return fail(file, "write", err);
     }
     file->bytes += (int64_t)bytes;
     return 0;
@@ -101,6 +130,9 @@ static int sync_folder_of(const char *path)
 
 int atomic_file_commit_keeping(AtomicFile *file, const char *backup, Err *err)
 {
+    if (write_buffered(file) != 0) {
+        return fail(file, "write", err);
+    }
     if (fsync(file->fd) != 0) {
         return fail(file, "write it through to the disk", err);
     }
@@ -142,6 +174,7 @@ void atomic_file_abort(AtomicFile *file)
     if (file->temporary) {
         unlink(file->temporary); /* after a commit there is nothing under this name any more */
     }
+    free(file->buffer);
     free(file->temporary);
     free(file->path);
     *file = (AtomicFile){.fd = -1};

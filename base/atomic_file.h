@@ -23,12 +23,16 @@ typedef struct {
     char *path;
     char *temporary;
     int64_t bytes; /* written so far through atomic_file_write */
+    char *buffer;  /* small pieces on their way to the file */
+    size_t buffered;
 } AtomicFile;
 
 /* Creates PATH.tmp (replacing one that an earlier crash left). */
 int atomic_file_open(AtomicFile *file, const char *path, Err *err);
 
-/* Appends bytes. After a failure the file is aborted: the caller just returns. */
+/* Appends bytes. Small pieces are gathered first, so that a file of many of them is not a call to
+ * the file system for each; they are in the file after commit. After a failure the file is aborted:
+ * the caller just returns. */
 int atomic_file_write(AtomicFile *file, const void *data, size_t bytes, Err *err);
 
 /* Writes bytes at an offset, whatever the order; not counted in `bytes`. Safe from several threads

@@ -31,12 +31,25 @@ Log *log_open(FILE *results, FILE *notes)
     return log;
 }
 
+/* A run that was killed may have left half a line: the next one begins on its own. */
+static void end_torn_line(FILE *file)
+{
+    if (fseek(file, -1, SEEK_END) == 0) {
+        int last = fgetc(file);
+        fseek(file, 0, SEEK_END);
+        if (last != EOF && last != '\n') {
+            fputc('\n', file);
+        }
+    }
+}
+
 int log_tee(Log *log, const char *path, Err *err)
 {
-    FILE *file = fopen(path, "ae");
+    FILE *file = fopen(path, "a+e");
     if (!file) {
         return err_set(err, "%s: cannot append to the log: %s", path, strerror(errno));
     }
+    end_torn_line(file);
     pthread_mutex_lock(&log->lock);
     if (log->file) {
         fclose(log->file);

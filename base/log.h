@@ -17,8 +17,8 @@ typedef struct Log Log;
 /* A log over two open streams (borrowed), usually stdout and stderr. */
 Log *log_open(FILE *results, FILE *notes);
 
-/* From now on every line is also appended to this file. Its write errors are told once, as a
- * warning, and never stop the program. */
+/* From now on every line is also appended to this file, after ending a line that is torn. Its write
+ * errors are told once, as a warning, and never stop the program. */
 int log_tee(Log *log, const char *path, Err *err);
 
 void log_result(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -23,12 +23,9 @@ static void list_add(WeightList *list, char *name, SafeTensor tensor, void *data
     list->count++;
 }
 
-static void collect_arena(WeightList *list, Backend *be, const ParamTable *table,
-                          const float *arena, const char *prefix)
+static void collect_arena(WeightList *list, const ParamTable *table, const float *host,
+                          const char *prefix)
 {
-    size_t bytes = (size_t)table->elements * sizeof(float);
-    float *host = mem_alloc(bytes);
-    device_copy_out(be, host, arena, bytes);
     for (int i = 0; i < table->count; i++) {
         const ParamSpec *spec = &table->spec[i];
         SafeTensor tensor = {.dtype = "F32", .bytes = (size_t)spec->count * sizeof(float)};
@@ -37,22 +34,31 @@ static void collect_arena(WeightList *list, Backend *be, const ParamTable *table
         param_to_file_order(spec, host + spec->offset, data);
         list_add(list, mem_format("%s%s", prefix, spec->name), tensor, data);
     }
-    free(host);
+}
+
+WeightList weights_collect_snapshot(const NetSnapshot *snapshot)
+{
+    const Params *params = snapshot->params;
+    WeightList list = {0};
+    collect_arena(&list, &params->weights, snapshot->w, "");
+    collect_arena(&list, &params->running, snapshot->running, "");
+    collect_arena(&list, &params->weights, snapshot->v, MOMENTUM_PREFIX);
+    for (int i = 0; i < params->norms; i++) {
+        int64_t *count = mem_alloc(sizeof *count);
+        *count = snapshot->batches[i];
+        list_add(&list, mem_format("%s" COUNTER_ENDING, params->norm[i].name),
+                 (SafeTensor){.dtype = "I64", .bytes = sizeof *count}, count);
+    }
+    return list;
 }
 
 WeightList weights_collect(const Net *net)
 {
-    const Params *params = &net->params;
-    WeightList list = {0};
-    collect_arena(&list, net->be, &params->weights, params->w, "");
-    collect_arena(&list, net->be, &params->running, params->running_stats, "");
-    collect_arena(&list, net->be, &params->weights, params->v, MOMENTUM_PREFIX);
-    for (int i = 0; i < params->norms; i++) {
-        int64_t *count = mem_alloc(sizeof *count);
-        *count = params->norm[i].batches;
-        list_add(&list, mem_format("%s" COUNTER_ENDING, params->norm[i].name),
-                 (SafeTensor){.dtype = "I64", .bytes = sizeof *count}, count);
-    }
+    NetSnapshot snapshot;
+    snapshot_open(&snapshot, net);
+    snapshot_take(&snapshot);
+    WeightList list = weights_collect_snapshot(&snapshot);
+    snapshot_close(&snapshot);
     return list;
 }
 

@@ -4,6 +4,9 @@
 
 #include "model/net.h"
 #include "model/safetensors.h"
+#include "model/snapshot.h"
+
+#define WEIGHTS_MOMENTUM "momentum." /* in front of a tensor's name: its momentum */
 
 /* All of a network's state in host memory, ready to be written: weights, running statistics and
  * batch counters under their names, and momentum under "momentum." + name; shapes and element order
@@ -16,6 +19,10 @@ typedef struct {
 } WeightList;
 
 WeightList weights_collect(const Net *net);
+
+/* The same of a snapshot. Touches nothing on the device: any thread may call it. */
+WeightList weights_collect_snapshot(const NetSnapshot *snapshot);
+
 void weights_free(WeightList *list);
 
 /* Sets all of a network's state from a file that holds exactly it. What is missing, superfluous or

@@ -4,8 +4,9 @@
 
 #include "model/net.h"
 #include "model/safetensors.h"
+#include "model/weights.h"
 
-#define MOMENTUM_PREFIX "momentum."
+#define MOMENTUM_PREFIX WEIGHTS_MOMENTUM
 #define COUNTER_ENDING  ".num_batches_tracked"
 
 /* Gathers what does not fit, for one message. */

@@ -8,3 +8,15 @@ if(NOT RODEO_SANITIZE)
            ${CMAKE_CURRENT_SOURCE_DIR}/test_adaptation.py ${CMAKE_BINARY_DIR})
   set_tests_properties(test_adaptation PROPERTIES TIMEOUT 1500 RUN_SERIAL ON)
 endif()
+
+# Kills runs and resumes them. Under the sanitizers everything is slower, and fewer kills show as much.
+set(kills 200)
+if(RODEO_SANITIZE)
+  set(kills 40)
+endif()
+add_test(NAME test_kills COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_kills.py
+                                 ${CMAKE_BINARY_DIR} --kills ${kills})
+add_test(NAME test_kills_gpu COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_kills.py
+                                     ${CMAKE_BINARY_DIR} --device cuda --kills 20)
+set_tests_properties(test_kills test_kills_gpu PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
+set_tests_properties(test_kills_gpu PROPERTIES LABELS gpu)

@@ -120,7 +120,8 @@ static void a_resumed_file_purges_first(void **state)
     EventWriter *resumed = events_open(place->folder, 3, &err); /* the same second: another name */
     assert_non_null(old);
     assert_non_null(resumed);
-    assert_int_equal(events_scalar(resumed, "Loss/val_cls", 0.0, 3, &err), 0);
+    events_set_time(resumed, 1234.5);
+    events_scalar(resumed, "Loss/val_cls", 0.0, 3);
     assert_int_equal(events_flush(resumed, &err), 0);
     events_close(old);
     events_close(resumed);
@@ -137,7 +138,8 @@ static void a_resumed_file_purges_first(void **state)
     Tb__Event *scalar = next_event((uint8_t *)file, bytes, &at);
     assert_int_equal(at, bytes);
     assert_string_equal(version->file_version, "brain.Event:2");
-    assert_true(version->wall_time > 1.7e9 && version->wall_time <= scalar->wall_time);
+    assert_true(version->wall_time > 1.7e9);
+    assert_true(scalar->wall_time == 1234.5);
     assert_int_equal(purge->what_case, TB__EVENT__WHAT_SESSION_LOG);
     assert_int_equal(purge->session_log->status, 1);
     assert_int_equal(purge->step, 3);
@@ -173,8 +175,8 @@ static void a_full_disk_is_an_error(void **state)
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     struct rlimit small = {.rlim_cur = 60, .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    int rc =
-        events_scalar(writer, "Loss/train_cls", 1, 1, &err) != 0 ? -1 : events_flush(writer, &err);
+    events_scalar(writer, "Loss/train_cls", 1, 1);
+    int rc = events_flush(writer, &err);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     signal(SIGXFSZ, handler);
     assert_int_equal(rc, -1);

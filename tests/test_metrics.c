@@ -1,4 +1,4 @@
-/* metrics.jsonl: the way there and back, what a crash leaves, resuming, errors. */
+/* metrics.jsonl: the way there and back, what a crash leaves, older files, errors. */
 #include "base/atomic_file.h"
 #include "base/mem.h"
 #include "base/path.h"
@@ -53,11 +53,18 @@ static EpochMetrics sample(int epoch)
     return metrics;
 }
 
-static void append(const char *path, const EpochMetrics *metrics)
+/* The file of the epochs first..last. */
+static void write_epochs(const char *path, int first, int last)
 {
     Err err = {0};
-    int rc = metrics_append(path, metrics, &err);
+    MetricsHistory history = {0};
+    for (int epoch = first; epoch <= last; epoch++) {
+        EpochMetrics metrics = sample(epoch);
+        metrics_add(&history, &metrics);
+    }
+    int rc = metrics_write(path, &history, &err);
     assert_string_equal(rc == 0 ? "" : err.text, "");
+    metrics_free(&history);
 }
 
 static void put_text(const char *path, const char *text)
@@ -69,16 +76,15 @@ static void put_text(const char *path, const char *text)
 static void assert_epochs(const char *path, const char *epochs)
 {
     Err err = {0};
-    EpochMetrics *metrics;
-    int count;
+    MetricsHistory history;
     char seen[64] = "";
-    int rc = metrics_read(path, &metrics, &count, &err);
+    int rc = metrics_read(path, &history, &err);
     assert_string_equal(rc == 0 ? "" : err.text, "");
-    for (int i = 0; i < count; i++) {
-        snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "%d ", metrics[i].epoch);
+    for (int i = 0; i < history.count; i++) {
+        snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "%d ", history.epoch[i].epoch);
     }
     assert_string_equal(seen, epochs);
-    free(metrics);
+    metrics_free(&history);
 }
 
 static void lines_read_back_exactly(void **state)
@@ -88,20 +94,22 @@ static void lines_read_back_exactly(void **state)
     EpochMetrics second = sample(2);
     second.target_rotation_accuracy = NAN;
     second.loss_rot = INFINITY;
-    append(place->path, &first);
-    append(place->path, &second);
-
+    MetricsHistory history = {0};
+    metrics_add(&history, &first);
+    metrics_add(&history, &second);
     Err err;
-    EpochMetrics *metrics;
-    int count;
-    assert_int_equal(metrics_read(place->path, &metrics, &count, &err), 0);
-    assert_int_equal(count, 2);
-    assert_memory_equal(&metrics[0].loss_rec, &first.loss_rec,
+    assert_int_equal(metrics_write(place->path, &history, &err), 0);
+    metrics_free(&history);
+
+    assert_int_equal(metrics_read(place->path, &history, &err), 0);
+    assert_int_equal(history.count, 2);
+    assert_memory_equal(&history.epoch[0].loss_rec, &first.loss_rec,
                         sizeof first - offsetof(EpochMetrics, loss_rec));
-    assert_int_equal(metrics[1].epoch, 2);
-    assert_true(isnan(metrics[1].target_rotation_accuracy) && isnan(metrics[1].loss_rot));
-    assert_true(metrics[1].target_accuracy == second.target_accuracy);
-    free(metrics);
+    const EpochMetrics *read = &history.epoch[1];
+    assert_int_equal(read->epoch, 2);
+    assert_true(isnan(read->target_rotation_accuracy) && isnan(read->loss_rot));
+    assert_true(read->target_accuracy == second.target_accuracy);
+    metrics_free(&history);
 
     char *text = path_read(place->path, NULL, &err);
     assert_int_equal(strncmp(text, "{\"epoch\": 1, \"loss_rec\": 1.333", 30), 0);
@@ -114,54 +122,56 @@ static void lines_read_back_exactly(void **state)
 static void half_a_line_is_left_out(void **state)
 {
     const Place *place = *state;
-    EpochMetrics metrics = sample(1);
-    append(place->path, &metrics);
+    write_epochs(place->path, 1, 1);
     Err err;
     char *line = path_read(place->path, NULL, &err);
     char *torn = mem_format("%s{\"epoch\": 2, \"loss_r", line);
     put_text(place->path, torn);
     assert_epochs(place->path, "1 ");
-    /* The next line takes its place. */
-    metrics = sample(2);
-    append(place->path, &metrics);
-    assert_epochs(place->path, "1 2 ");
-    /* Truncation removes it as well, even where it is all there is. */
     put_text(place->path, torn + strlen(line));
     assert_epochs(place->path, "");
-    assert_int_equal(metrics_truncate(place->path, 5, &err), 0);
-    char *rest = path_read(place->path, NULL, &err);
-    assert_string_equal(rest, "");
-    free(rest);
     free(torn);
     free(line);
 }
 
-static void truncation_drops_later_epochs(void **state)
+static void a_file_is_replaced_by_the_history(void **state)
 {
     const Place *place = *state;
-    Err err;
-    assert_int_equal(metrics_truncate(place->path, 3, &err), 0);
-    assert_false(path_is_file(place->path));
-    for (int epoch = 1; epoch <= 5; epoch++) {
-        EpochMetrics metrics = sample(epoch);
-        append(place->path, &metrics);
-    }
-    assert_int_equal(metrics_truncate(place->path, 9, &err), 0);
+    write_epochs(place->path, 1, 5);
     assert_epochs(place->path, "1 2 3 4 5 ");
-    assert_int_equal(metrics_truncate(place->path, 3, &err), 0);
+    write_epochs(place->path, 1, 3);
     assert_epochs(place->path, "1 2 3 ");
-    assert_int_equal(metrics_truncate(place->path, 0, &err), 0);
+    write_epochs(place->path, 1, 0);
     assert_epochs(place->path, "");
+}
+
+/* Files of the first versions end with pairs_per_second. */
+static void what_older_files_lack_is_nan(void **state)
+{
+    const Place *place = *state;
+    write_epochs(place->path, 1, 1);
+    Err err;
+    MetricsHistory history;
+    char *text = path_read(place->path, NULL, &err);
+    char *late = strstr(text, ", \"skipped_steps\"");
+    assert_non_null(late);
+    memcpy(late, "}\n", 3);
+    put_text(place->path, text);
+    assert_int_equal(metrics_read(place->path, &history, &err), 0);
+    assert_true(isnan(history.epoch[0].skipped_steps) && isnan(history.epoch[0].time));
+    assert_true(history.epoch[0].pairs_per_second == sample(1).pairs_per_second);
+    metrics_free(&history);
+    free(text);
 }
 
 static void assert_unreadable(const char *path, const char *text, const char *why)
 {
     put_text(path, text);
     Err err = {0};
-    EpochMetrics *metrics;
-    int count;
-    assert_int_equal(metrics_read(path, &metrics, &count, &err), -1);
-    assert_null(metrics);
+    MetricsHistory history;
+    assert_int_equal(metrics_read(path, &history, &err), -1);
+    assert_null(history.epoch);
+    assert_int_equal(history.count, 0);
     char *expected = mem_format("%s%s", path, why);
     assert_string_equal(err.text, expected);
     free(expected);
@@ -176,9 +186,7 @@ static void wrong_lines_are_named(void **state)
     assert_unreadable(place->path, "{\"epoch\": 1}\n", ":1: \"loss_rec\" is not a number or null");
     assert_unreadable(place->path, "{\"epoch\": 1, \"loss_rec\": \"x\"}\n",
                       ":1: \"loss_rec\" is not a number or null");
-    EpochMetrics metrics = sample(1);
-    unlink(place->path);
-    append(place->path, &metrics);
+    write_epochs(place->path, 1, 1);
     Err err;
     char *line = path_read(place->path, NULL, &err);
     char *text = mem_format("%s\n", line);
@@ -192,16 +200,14 @@ static void wrong_lines_are_named(void **state)
 static void files_out_of_reach_are_named(void **state)
 {
     (void)state;
-    EpochMetrics metrics = sample(1);
-    EpochMetrics *read;
-    int count;
+    MetricsHistory history = {0};
     Err err;
-    assert_int_equal(metrics_append("/no/such/metrics.jsonl", &metrics, &err), -1);
+    assert_int_equal(metrics_write("/no/such/metrics.jsonl", &history, &err), -1);
     assert_string_equal(err.text,
                         "/no/such/metrics.jsonl.tmp: cannot create: No such file or directory");
-    assert_int_equal(metrics_read("/no/such/metrics.jsonl", &read, &count, &err), -1);
+    assert_int_equal(metrics_read("/no/such/metrics.jsonl", &history, &err), -1);
     assert_string_equal(err.text, "/no/such/metrics.jsonl: cannot open: No such file or directory");
-    assert_int_equal(metrics_append("/tmp", &metrics, &err), -1);
+    assert_int_equal(metrics_read("/tmp", &history, &err), -1);
     assert_string_equal(err.text, "/tmp: is not a file");
 }
 
@@ -210,7 +216,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines_read_back_exactly, make_place, remove_place),
         cmocka_unit_test_setup_teardown(half_a_line_is_left_out, make_place, remove_place),
-        cmocka_unit_test_setup_teardown(truncation_drops_later_epochs, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_file_is_replaced_by_the_history, make_place,
+                                        remove_place),
+        cmocka_unit_test_setup_teardown(what_older_files_lack_is_nan, make_place, remove_place),
         cmocka_unit_test_setup_teardown(wrong_lines_are_named, make_place, remove_place),
         cmocka_unit_test(files_out_of_reach_are_named),
     };

@@ -335,7 +335,7 @@ static void a_full_disk_leaves_nothing_behind(void **state)
         mount("tmpfs", f->cache, "tmpfs", 0, "size=32k") != 0) {
         skip(); /* mounting needs root */
     }
-    expect_failure(f, "cannot write: No space left on device (make room and run again");
+    expect_failure(f, "cannot write: No space left on device (make room");
     char *temporary = mem_format("%s.tmp", f->path);
     bool gone = access(f->path, F_OK) != 0 && access(temporary, F_OK) != 0;
     free(temporary);

@@ -372,13 +372,14 @@ static void a_resumed_run_keeps_what_it_learns_by(void **state)
         bool flag = strcmp(fixed[i][1], "true") == 0;
         char *line = mem_format("--data_root d --%s %s", fixed[i][0], flag ? "" : fixed[i][1]);
         char *text =
-            mem_format("the saved run has %s %s, this one %s: resume with the saved value, "
-                       "or name a new run with --suffix",
+            mem_format("the saved run has %s %s, this one %s, and it cannot change within a run: ",
                        fixed[i][0], fixed[i][1], fixed[i][2]);
         Err err = {0};
         assert_int_equal(compare(line, line, &err), 0);
         assert_int_equal(compare(line, "--data_root d", &err), -1);
-        assert_string_equal(err.text, text);
+        assert_int_equal(strncmp(err.text, text, strlen(text)), 0);
+        assert_non_null(strstr(err.text + strlen(text), ". Resume with the saved value, or name a "
+                                                        "new run with --suffix"));
         free(line);
         free(text);
     }
@@ -386,9 +387,27 @@ static void a_resumed_run_keeps_what_it_learns_by(void **state)
     assert_int_equal(
         compare("--data_root d",
                 "--data_root e --epochs 80 --logdir l --device cpu --threads 2 --gpu 1 "
-                "--num_workers 0 --cache_dir c --test_batches 7 --resume",
+                "--num_workers 0 --cache_dir c --test_batches 7 --resume --checkpoint_minutes 0.5 "
+                "--max_hours 11.5 --keep 3",
                 &err),
         0);
+}
+
+static void changed_rounding_is_told(void **state)
+{
+    (void)state;
+    Err err;
+    Settings saved = settings_default();
+    Settings now = settings_default();
+    assert_null(settings_rounding_changes(&saved, &now));
+    now.num_workers = 1;
+    assert_null(settings_rounding_changes(&saved, &now));
+    assert_int_equal(parse_line(&now, "--data_root d --threads 2", &err), 0);
+    char *changes = settings_rounding_changes(&saved, &now);
+    assert_string_equal(changes, "threads 2 instead of 0");
+    free(changes);
+    settings_free(&saved);
+    settings_free(&now);
 }
 
 int main(void)
@@ -402,6 +421,7 @@ int main(void)
         cmocka_unit_test(numbers_are_read_exactly),
         cmocka_unit_test(run_names_are_the_originals),
         cmocka_unit_test(a_resumed_run_keeps_what_it_learns_by),
+        cmocka_unit_test(changed_rounding_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,19 +1,12 @@
-#include "train/trainer.h"
-
 #include "base/clock.h"
 #include "base/progress.h"
 #include "base/text.h"
-#include "train/evaluate.h"
+#include "train/trainer.h"
 
 #include <math.h>
 #include <stdio.h>
 
-static bool stopped(const Trainer *t)
-{
-    return *t->stop != 0;
-}
-
-static PlanSettings plan_settings(const Trainer *t, LoaderId loader, uint32_t epoch)
+PlanSettings trainer_plan(const Trainer *t, LoaderId loader, int64_t epoch)
 {
     static const struct {
         CorpusSet set;
@@ -30,7 +23,7 @@ static PlanSettings plan_settings(const Trainer *t, LoaderId loader, uint32_t ep
     };
     return (PlanSettings){.pack = t->corpus.pack[kinds[loader].set],
                           .seed = t->settings->seed,
-                          .epoch = epoch,
+                          .epoch = (uint32_t)epoch,
                           .loader = loader,
                           .batch = t->settings->batch_size,
                           .crop = t->settings->crop_size,
@@ -39,59 +32,100 @@ static PlanSettings plan_settings(const Trainer *t, LoaderId loader, uint32_t ep
                           .drop_last = kinds[loader].drop_last};
 }
 
-static int workers(const Trainer *t)
+int trainer_workers(const Trainer *t)
 {
     int cores = pool_cores();
     int wanted = t->settings->num_workers > 0 ? t->settings->num_workers : 1;
     return wanted < cores ? wanted : cores;
 }
 
-/* Opens the training loaders of an epoch: its steps are one pass over the source. */
-static Loader *open_training(const Trainer *t, uint32_t epoch, int64_t *steps, Err *err)
+int trainer_loaders(const Trainer *t, LoaderId loaders[static LOADER_MAX_GROUPS])
 {
-    LoaderSettings s = {.be = t->be, .consecutive = 1, .workers = workers(t)};
-    s.source[s.sources++] = plan_settings(t, LOADER_SOURCE, epoch);
+    int count = 0;
+    loaders[count++] = LOADER_SOURCE;
     if (t->net->step.main_groups == 2) {
-        s.source[s.sources++] = plan_settings(t, LOADER_TARGET, epoch);
+        loaders[count++] = LOADER_TARGET;
     }
     if (t->net->step.rotation_groups == 2) {
-        s.source[s.sources++] = plan_settings(t, LOADER_SOURCE_ROTATION, epoch);
-        s.source[s.sources++] = plan_settings(t, LOADER_TARGET_ROTATION, epoch);
+        loaders[count++] = LOADER_SOURCE_ROTATION;
+        loaders[count++] = LOADER_TARGET_ROTATION;
     }
-    Plan *source = plan_open(&s.source[0], err);
-    if (!source) {
+    return count;
+}
+
+/* Steps of an epoch: one pass over the source. Returns -1 on an error. */
+static int64_t count_steps(const Trainer *t, Err *err)
+{
+    PlanSettings source = trainer_plan(t, LOADER_SOURCE, t->state.epoch + 1);
+    Plan *plan = plan_open(&source, err);
+    if (!plan) {
+        return -1;
+    }
+    int64_t steps = plan_batches(plan);
+    plan_close(plan);
+    return steps;
+}
+
+Loader *trainer_open_loader(const Trainer *t, int64_t epoch, int64_t first_step, Err *err)
+{
+    int64_t steps = count_steps(t, err);
+    if (steps < 0) {
         return NULL;
     }
-    *steps = plan_batches(source);
-    plan_close(source);
-    s.steps = *steps;
+    LoaderSettings s = {.be = t->be,
+                        .consecutive = 1,
+                        .first_step = first_step,
+                        .steps = steps,
+                        .workers = trainer_workers(t)};
+    LoaderId loaders[LOADER_MAX_GROUPS];
+    s.sources = trainer_loaders(t, loaders);
+    for (int i = 0; i < s.sources; i++) {
+        s.source[i] = trainer_plan(t, loaders[i], epoch);
+    }
     return loader_open(&s, err);
 }
 
-/* Sums of an epoch's steps. */
-typedef struct {
-    StepResult last;
-    double cls, ent, rot_source, rot_target;
-    int64_t steps, correct;
-} EpochSums;
-
-static void sums_add(EpochSums *sums, const StepResult *result)
+bool trainer_should_stop(Trainer *t)
 {
-    sums->last = *result;
-    sums->cls += result->cls;
-    sums->ent += result->ent;
-    sums->rot_source += result->rot_source;
-    sums->rot_target += result->rot_target;
-    sums->correct += result->correct;
-    sums->steps++;
+    double now = clock_seconds();
+    double step = t->last_poll > 0 ? now - t->last_poll : 0;
+    t->longest_step = step > t->longest_step ? step : t->longest_step;
+    t->last_poll = now;
+    /* Three times what a write has taken at most: drives have moods. */
+    return *t->stop != 0 ||
+           (isfinite(t->deadline) &&
+            now + t->longest_step + 3 * saver_write_seconds(t->saver) >= t->deadline);
 }
 
-/* Reads the result of the oldest step under way and shows it. */
-static void take_result(Trainer *t, EpochSums *sums, Progress *progress)
+/* Asks for a checkpoint of this moment, unless the last one was of it too. */
+static void save(Trainer *t, SaveKind kind)
 {
-    StepResult result = step_result(t->step);
-    sums_add(sums, &result);
-    double mean = sums->cls / (double)sums->steps;
+    LossScale scale = step_loss_scale(t->step);
+    t->state.loss_scale = (double)scale.scale;
+    t->state.loss_scale_good_steps = scale.good_steps;
+    t->state.loss_scale_skipped = scale.skipped;
+    bool fresh = kind == SAVE_EPOCH || t->state.steps != t->requested;
+    if (fresh && saver_request(t->saver, kind, &t->state, &t->run.history)) {
+        t->requested = t->state.steps;
+    }
+    t->last_request = clock_seconds();
+}
+
+static bool save_is_due(const Trainer *t)
+{
+    return clock_seconds() - t->last_request >= t->settings->checkpoint_minutes * 60;
+}
+
+/* Takes in the losses of step number `step` of the epoch. */
+static int take_result(Trainer *t, const StepResult *result, int64_t step, Progress *progress,
+                       Err *err)
+{
+    EpochSums *sums = &t->state.sums;
+    sums_add(sums, result);
+    if (trainer_check_step(t, result, step, err) != 0) {
+        return -1;
+    }
+    double mean = sums->cls / (double)sums->learned;
     char extra[64];
     snprintf(extra, sizeof extra, "loss %.4f", mean);
     progress_advance(progress, t->settings->batch_size, extra);
@@ -99,109 +133,84 @@ static void take_result(Trainer *t, EpochSums *sums, Progress *progress)
         char text[TEXT_DOUBLE_SIZE];
         log_result(t->log, "%s", text_double(mean, text));
     }
+    return 0;
 }
 
-/* The host runs a few steps ahead of the device. Returns 1 when stopped, -1 on an error. */
-static int train_steps(Trainer *t, Loader *loader, int64_t steps, EpochSums *sums, Err *err)
+/* Takes in the results of all steps under way but the last `ahead`. */
+static int take_results(Trainer *t, int ahead, Progress *progress, Err *err)
 {
-    Progress *progress =
-        progress_open(t->log, "Training: ", "pairs", steps * t->settings->batch_size);
-    Batch batch;
-    int64_t enqueued = 0;
-    int rc;
-    while ((rc = loader_next(loader, &batch, err)) == 1 && !stopped(t)) {
-        step_run(t->step, &batch, (uint64_t)(t->state.steps + enqueued++));
-        if (step_pending(t->step) > device_steps_ahead(t->be)) {
-            take_result(t, sums, progress);
+    while (step_pending(t->step) > ahead) {
+        StepResult result = step_result(t->step);
+        t->state.step++;
+        t->state.steps++;
+        if (take_result(t, &result, t->state.step - 1, progress, err) != 0) {
+            return -1;
         }
     }
-    while (step_pending(t->step) > 0) {
-        take_result(t, sums, progress);
+    return 0;
+}
+
+/* Enqueues the loader's steps, some ahead of the device. Returns 1 when stopped, -1 on an error. A
+ * checkpoint holds the sums of exactly the steps that its weights have seen, so for one the host
+ * waits for all. */
+static int run_steps(Trainer *t, Loader *loader, Progress *progress, Err *err)
+{
+    CheckpointState *state = &t->state;
+    double start = clock_seconds() - state->sums.seconds;
+    Batch batch;
+    int rc;
+    while ((rc = loader_next(loader, &batch, err)) == 1) {
+        step_run(t->step, &batch, (uint64_t)(state->steps + step_pending(t->step)));
+        bool stops = trainer_should_stop(t);
+        bool due = save_is_due(t);
+        rc = take_results(t, stops || due ? 0 : device_steps_ahead(t->be), progress, err);
+        state->sums.seconds = clock_seconds() - start;
+        if (rc != 0 || stops) {
+            return rc != 0 ? rc : 1;
+        }
+        if (due) {
+            save(t, SAVE_STEP);
+        }
+    }
+    if (rc == 0) {
+        rc = take_results(t, 0, progress, err);
+        state->sums.seconds = clock_seconds() - start;
+    }
+    return rc;
+}
+
+static int train_steps(Trainer *t, Loader *loader, int64_t steps, Err *err)
+{
+    Progress *progress = progress_open(t->log, "Training: ", "pairs",
+                                       (steps - t->state.step) * t->settings->batch_size);
+    int rc = run_steps(t, loader, progress, err);
+    if (rc >= 0 && t->state.step == steps) {
+        t->state.sums.feature_std = step_logits_std(t->step);
     }
     progress_close(progress);
-    return rc < 0 ? -1 : stopped(t);
+    return rc;
 }
 
-static void report(Trainer *t, int epoch, const char *what, double accuracy)
+/* Trains what is left of the epoch. Returns 1 when stopped, -1 on an error. */
+static int train_rest(Trainer *t, int64_t steps, Err *err)
 {
-    char text[TEXT_DOUBLE_SIZE];
-    log_result(t->log, "Epoch: %d - %s: %s", epoch, what, text_double(accuracy, text));
-}
-
-/* The tests after an epoch, in the experiment's order. */
-typedef struct {
-    LoaderId loader;
-    const char *bar;         /* label of the progress bar */
-    const char *line;        /* of the result line */
-    bool capped;             /* stops behind test_batches batches */
-    double *loss, *accuracy; /* where the results go */
-} Test;
-
-static bool is_rotation(LoaderId loader)
-{
-    return loader == LOADER_SOURCE_ROTATION_TEST || loader == LOADER_TARGET_ROTATION_TEST;
-}
-
-/* Returns 1 when stopped, -1 on an error. */
-static int run_test(Trainer *t, const Test *test, int epoch, Err *err)
-{
-    EvaluateSettings settings = {.plan = plan_settings(t, test->loader, 0),
-                                 .task = is_rotation(test->loader) ? EVALUATE_ROTATIONS
-                                                                   : EVALUATE_CLASSES,
-                                 .max_batches = test->capped ? t->settings->test_batches : 0,
-                                 .workers = workers(t),
-                                 .label = test->bar,
-                                 .stop = t->stop};
-    EvaluateResult result;
-    if (evaluate_run(t->net, &t->input, &settings, t->log, &result, err) != 0) {
+    Loader *loader = trainer_open_loader(t, t->state.epoch + 1, t->state.step, err);
+    if (!loader) {
         return -1;
     }
-    if (result.stopped) {
-        return 1;
-    }
-    *test->loss = result.loss;
-    *test->accuracy = result.accuracy;
-    report(t, epoch, test->line, result.accuracy);
-    return 0;
+    int rc = train_steps(t, loader, steps, err);
+    loader_close(loader);
+    return rc;
 }
 
-/* Returns 1 when stopped, -1 on an error. */
-static int run_tests(Trainer *t, EpochMetrics *m, Err *err)
+static EpochMetrics epoch_metrics(const Trainer *t)
 {
-    const Test tests[] = {
-        {LOADER_SOURCE_TEST, "Validation Classification: ",
-         "Validation source accuracy (Classification)", true, &m->source_loss, &m->source_accuracy},
-        {LOADER_SOURCE_ROTATION_TEST,
-         "Validation Source Rotaion: ", "Validation source rotation accuracy", true,
-         &m->source_rotation_loss, &m->source_rotation_accuracy},
-        {LOADER_TARGET_ROTATION_TEST,
-         "Validation Target Rotation: ", "Validation target rotation accuracy", true,
-         &m->target_rotation_loss, &m->target_rotation_accuracy},
-        {LOADER_TARGET_TEST, "Evaluation: ", "Evaluation Target classification accuracy", false,
-         &m->target_loss, &m->target_accuracy},
-    };
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
-        if (is_rotation(tests[i].loader) && t->net->step.rotation_groups == 0) {
-            *tests[i].loss = NAN;
-            *tests[i].accuracy = NAN;
-            continue;
-        }
-        int rc = run_test(t, &tests[i], m->epoch, err);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    return 0;
-}
-
-static EpochMetrics epoch_metrics(const Trainer *t, int epoch, const EpochSums *sums,
-                                  double seconds)
-{
-    double steps = (double)sums->steps;
+    const EpochSums *sums = &t->state.sums;
+    double steps = (double)sums->learned;
     double pairs = steps * t->settings->batch_size;
     bool entropy = t->net->step.main_groups == 2;
     bool rotations = t->net->step.rotation_groups == 2;
-    return (EpochMetrics){.epoch = epoch,
+    return (EpochMetrics){.epoch = (int)t->state.epoch + 1,
                           .loss_rec = sums->cls / steps,
                           .loss_ent = entropy ? sums->ent / steps : NAN,
                           .loss_rot =
@@ -210,41 +219,71 @@ static EpochMetrics epoch_metrics(const Trainer *t, int epoch, const EpochSums *
                           .loss_rot_target = rotations ? sums->rot_target / steps : NAN,
                           .lr = t->settings->lr,
                           .train_accuracy = (double)sums->correct / pairs,
-                          .seconds_train = seconds,
-                          .pairs_per_second = pairs / seconds};
+                          .seconds_train = sums->seconds,
+                          .pairs_per_second = (double)(sums->learned + sums->skipped) *
+                                              t->settings->batch_size / sums->seconds,
+                          .skipped_steps = (double)sums->skipped,
+                          .feature_std = sums->feature_std,
+                          .last_loss_rec = sums->last_cls,
+                          .last_loss_rot_source = rotations ? sums->last_rot_source : NAN,
+                          .last_loss_rot_target = rotations ? sums->last_rot_target : NAN};
 }
 
-int trainer_epoch(Trainer *t, int epoch, EpochRecord *record, Err *err)
+/* Records the epoch and moves the state behind it. */
+static void complete(Trainer *t, EpochMetrics *metrics)
 {
-    int64_t steps;
-    EpochSums sums = {0};
-    double start = clock_seconds();
-    log_result(t->log, "Epoch %d / %d", epoch, t->settings->epochs);
-    Loader *loader = open_training(t, (uint32_t)epoch, &steps, err);
-    if (!loader) {
+    metrics->time = clock_unix();
+    if (metrics->skipped_steps > 0) {
+        log_note(t->log, "%.0f steps of epoch %d were skipped: half precision overflowed.",
+                 metrics->skipped_steps, metrics->epoch);
+    }
+    run_record(&t->run, metrics);
+    t->state.epoch++;
+    t->state.step = 0;
+    t->state.sums = (EpochSums){0};
+    save(t, SAVE_EPOCH);
+}
+
+/* Returns 1 when stopped, -1 on an error. */
+static int run_epoch(Trainer *t, Err *err)
+{
+    int64_t steps = count_steps(t, err);
+    if (steps < 0) {
         return -1;
     }
-    int rc = train_steps(t, loader, steps, &sums, err);
-    loader_close(loader);
+    if (t->state.step > steps) {
+        return err_set(err, "the checkpoint is at step %lld of an epoch that has %lld steps",
+                       (long long)t->state.step, (long long)steps);
+    }
+    log_result(t->log, "Epoch %lld / %d", (long long)t->state.epoch + 1, t->settings->epochs);
+    int rc = t->state.step < steps ? train_rest(t, steps, err) : 0;
     if (rc != 0) {
         return rc;
     }
+    save(t, SAVE_TRAINED);
     double trained = clock_seconds();
-    *record = (EpochRecord){.metrics = epoch_metrics(t, epoch, &sums, trained - start),
-                            .feature_std = step_logits_std(t->step),
-                            .last_cls = sums.last.cls,
-                            .last_rot_source = sums.last.rot_source,
-                            .last_rot_target = sums.last.rot_target,
-                            .rotations = t->net->step.rotation_groups == 2};
-    report(t, epoch, "Training accuracy (Classification)", record->metrics.train_accuracy);
-    rc = run_tests(t, &record->metrics, err);
-    record->metrics.seconds_eval = clock_seconds() - trained;
-    t->state.epoch = epoch;
-    t->state.steps += sums.steps;
-    return rc;
+    EpochMetrics metrics = epoch_metrics(t);
+    char text[TEXT_DOUBLE_SIZE];
+    log_result(t->log, "Epoch: %d - Training accuracy (Classification): %s", metrics.epoch,
+               text_double(metrics.train_accuracy, text));
+    rc = trainer_test(t, &metrics, err);
+    if (rc != 0) {
+        return rc;
+    }
+    metrics.seconds_eval = clock_seconds() - trained;
+    complete(t, &metrics);
+    return 0;
 }
 
-Loader *trainer_open_loader(const Trainer *t, int epoch, int64_t *steps, Err *err)
+int trainer_epoch(Trainer *t, Err *err)
 {
-    return open_training(t, (uint32_t)epoch, steps, err);
+    t->last_poll = 0;
+    if (trainer_should_stop(t)) {
+        return 1;
+    }
+    int rc = run_epoch(t, err);
+    if (rc == 1) {
+        save(t, SAVE_TRAINED);
+    }
+    return rc;
 }

@@ -130,6 +130,11 @@ static int count_work(const EvaluateSettings *s, int64_t *batches, int64_t *pair
     return 0;
 }
 
+static bool is_stopped(const EvaluateSettings *settings)
+{
+    return settings->stop && settings->stop(settings->stop_context);
+}
+
 int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *log,
                  EvaluateResult *result, Err *err)
 {
@@ -156,7 +161,8 @@ int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *
     Progress *progress = progress_open(log, settings->label, "pairs", pairs);
     Batch batch;
     int rc = 0;
-    while (!(settings->stop && *settings->stop) && (rc = loader_next(loader, &batch, err)) == 1) {
+    while (!(result->stopped = is_stopped(settings)) &&
+           (rc = loader_next(loader, &batch, err)) == 1) {
         score_batch(&e, input, &batch);
         if (e.enqueued - e.read == SCORED) {
             progress_advance(progress, take_scores(&e), NULL);
@@ -165,7 +171,6 @@ int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *
     while (e.read < e.enqueued) {
         progress_advance(progress, take_scores(&e), NULL);
     }
-    result->stopped = settings->stop && *settings->stop;
     progress_close(progress);
     scores_close(&e);
     loader_close(loader);

@@ -17,7 +17,9 @@ typedef struct {
     /* Called for every pair in the plan's order, unless NULL. */
     void (*predicted)(void *context, const PairPlan *pair, int prediction);
     void *context;
-    volatile const int *stop; /* evaluation ends early when this becomes non-zero; may be NULL */
+    /* Asked before every batch, unless NULL: true ends the evaluation early. */
+    bool (*stop)(void *stop_context);
+    void *stop_context;
 } EvaluateSettings;
 
 typedef struct {

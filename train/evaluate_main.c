@@ -97,7 +97,7 @@ static int open_network(Evaluator *e, Err *err)
     NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
                                   .width = s->arch_width,
                                   .crop = s->crop_size},
-                        .classes = e->state.classes,
+                        .classes = (int)e->state.classes,
                         .dropout_p = (float)s->dropout_p,
                         .rotation_dropout_p = 0.5f};
     NetStep step = {.batch = e->options->batch, .main_groups = 1};
@@ -125,9 +125,9 @@ static int open_data(Evaluator *e, Err *err)
     if (corpus_read(&e->corpus, &corpus, err) != 0) {
         return -1;
     }
-    if (e->corpus.classes != e->state.classes) {
+    if (e->corpus.classes != (int)e->state.classes) {
         return err_set(err, "the checkpoint was trained on %d classes, but %s has %d",
-                       e->state.classes, e->corpus.list[CORPUS_SOURCE_TRAIN].file,
+                       (int)e->state.classes, e->corpus.list[CORPUS_SOURCE_TRAIN].file,
                        e->corpus.classes);
     }
     return corpus_pack(&e->corpus, &corpus, CORPUS_SOURCE_TEST, e->pool, e->log, err);
@@ -199,8 +199,10 @@ static int evaluate(Evaluator *e, Err *err)
     if (open_checkpoint(e, err) != 0 || open_data(e, err) != 0 || open_network(e, err) != 0) {
         return -1;
     }
-    log_note(e->log, "Checkpoint of epoch %d, %s width %d; device: %s.", e->state.epoch,
-             e->saved.arch, e->saved.arch_width, device_description(e->be));
+    char place[CHECKPOINT_PLACE_SIZE];
+    log_note(e->log, "Checkpoint of %s, %s width %d; device: %s.",
+             checkpoint_place(&e->state, place), e->saved.arch, e->saved.arch_width,
+             device_description(e->be));
     char *folder = output_folder(e->options);
     int rc = path_make_folders(folder, err);
     if (rc == 0) {

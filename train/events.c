@@ -5,9 +5,11 @@
 #include "base/path.h"
 #include "train/event_record.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +21,12 @@ enum {
 };
 
 struct EventWriter {
-    FILE *file;
+    int fd; /* -1 before create_file */
     char *path;
+    double time; /* NAN: the clock's */
+    /* Records that are not in the file yet. */
+    uint8_t *pending;
+    size_t bytes;
 };
 
 static int fail(const EventWriter *writer, const char *doing, Err *err)
@@ -28,14 +34,33 @@ static int fail(const EventWriter *writer, const char *doing, Err *err)
     return err_set(err, "%s: cannot %s: %s", writer->path, doing, strerror(errno));
 }
 
-static int write_event(EventWriter *writer, Tb__Event *event, Err *err)
+static void add_event(EventWriter *writer, Tb__Event *event)
 {
-    event->wall_time = clock_unix();
+    event->wall_time = isnan(writer->time) ? clock_unix() : writer->time;
     size_t bytes;
     uint8_t *record = event_record_pack(event, &bytes);
-    int rc = fwrite(record, 1, bytes, writer->file) == bytes ? 0 : fail(writer, "write", err);
+    writer->pending = mem_resize(writer->pending, writer->bytes + bytes);
+    memcpy(writer->pending + writer->bytes, record, bytes);
+    writer->bytes += bytes;
     free(record);
-    return rc;
+}
+
+/* The seconds in the name of a new file: now, or behind those of every file that is there. */
+static long long next_seconds(const char *folder)
+{
+    long long seconds = (long long)clock_unix();
+    DIR *entries = opendir(folder);
+    const struct dirent *entry;
+    while (entries && (entry = readdir(entries))) {
+        long long there;
+        if (sscanf(entry->d_name, "events.out.tfevents.%lld.", &there) == 1 && there >= seconds) {
+            seconds = there + 1;
+        }
+    }
+    if (entries) {
+        closedir(entries);
+    }
+    return seconds;
 }
 
 /* Opens a file that was not there before: two runs started in one second must not share one. */
@@ -45,23 +70,16 @@ static int create_file(EventWriter *writer, const char *folder, Err *err)
     if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0') {
         snprintf(host, sizeof host, "localhost");
     }
-    int fd = -1;
-    for (int n = 0; fd < 0; n++) {
-        char *name = mem_format("events.out.tfevents.%010.0f.%s.%ld.%d", clock_unix(), host,
+    for (int n = 0; writer->fd < 0; n++) {
+        char *name = mem_format("events.out.tfevents.%010lld.%s.%ld.%d", next_seconds(folder), host,
                                 (long)getpid(), n);
         free(writer->path);
         writer->path = path_join(folder, name);
         free(name);
-        fd = open(writer->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd < 0 && errno != EEXIST) {
+        writer->fd = open(writer->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (writer->fd < 0 && errno != EEXIST) {
             return fail(writer, "create", err);
         }
-    }
-    writer->file = fdopen(fd, "wb");
-    if (!writer->file) {
-        fail(writer, "open", err);
-        close(fd);
-        return -1;
     }
     return 0;
 }
@@ -81,16 +99,29 @@ EventWriter *events_open(const char *folder, int64_t purge_from, Err *err)
     purge.session_log = &start;
 
     EventWriter *writer = mem_zeroed(1, sizeof *writer);
-    if (create_file(writer, folder, err) != 0 || write_event(writer, &first, err) != 0 ||
-        (purge_from >= 0 && write_event(writer, &purge, err) != 0) ||
-        events_flush(writer, err) != 0) {
+    writer->fd = -1;
+    writer->time = NAN;
+    if (create_file(writer, folder, err) != 0) {
+        events_close(writer);
+        return NULL;
+    }
+    add_event(writer, &first);
+    if (purge_from >= 0) {
+        add_event(writer, &purge);
+    }
+    if (events_flush(writer, err) != 0) {
         events_close(writer);
         return NULL;
     }
     return writer;
 }
 
-static int write_value(EventWriter *writer, Tb__Value *value, int64_t step, Err *err)
+void events_set_time(EventWriter *writer, double seconds)
+{
+    writer->time = seconds;
+}
+
+static void add_value(EventWriter *writer, Tb__Value *value, int64_t step)
 {
     Tb__Summary summary = TB__SUMMARY__INIT;
     summary.n_value = 1;
@@ -99,22 +130,21 @@ static int write_value(EventWriter *writer, Tb__Value *value, int64_t step, Err 
     event.step = step;
     event.what_case = TB__EVENT__WHAT_SUMMARY;
     event.summary = &summary;
-    return write_event(writer, &event, err);
+    add_event(writer, &event);
 }
 
-int events_scalar(EventWriter *writer, const char *tag, double value, int64_t step, Err *err)
+void events_scalar(EventWriter *writer, const char *tag, double value, int64_t step)
 {
     char *name = mem_string(tag); /* protobuf-c's strings are not const */
     Tb__Value scalar = TB__VALUE__INIT;
     scalar.tag = name;
     scalar.value_case = TB__VALUE__VALUE_SIMPLE_VALUE;
     scalar.simple_value = (float)value;
-    int rc = write_value(writer, &scalar, step, err);
+    add_value(writer, &scalar, step);
     free(name);
-    return rc;
 }
 
-int events_text(EventWriter *writer, const char *tag, const char *text, int64_t step, Err *err)
+void events_text(EventWriter *writer, const char *tag, const char *text, int64_t step)
 {
     char *name = mem_format("%s/text_summary", tag);
     char *copy = mem_string(text);
@@ -143,26 +173,32 @@ int events_text(EventWriter *writer, const char *tag, const char *text, int64_t 
     value.metadata = &metadata;
     value.value_case = TB__VALUE__VALUE_TENSOR;
     value.tensor = &tensor;
-    int rc = write_value(writer, &value, step, err);
+    add_value(writer, &value, step);
     free(copy);
     free(name);
-    return rc;
 }
 
 int events_flush(EventWriter *writer, Err *err)
 {
-    if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0) {
-        return fail(writer, "write", err);
+    size_t done = 0;
+    while (done < writer->bytes) {
+        ssize_t written = write(writer->fd, writer->pending + done, writer->bytes - done);
+        if (written < 0 && errno != EINTR) {
+            return fail(writer, "write", err);
+        }
+        done += written > 0 ? (size_t)written : 0;
     }
-    return 0;
+    writer->bytes = 0;
+    return fsync(writer->fd) == 0 ? 0 : fail(writer, "write through to the disk", err);
 }
 
 void events_close(EventWriter *writer)
 {
     if (writer) {
-        if (writer->file) {
-            fclose(writer->file); /* what must last was flushed, and checked, before */
+        if (writer->fd >= 0) {
+            close(writer->fd); /* what must last was flushed, and checked, before */
         }
+        free(writer->pending);
         free(writer->path);
         free(writer);
     }

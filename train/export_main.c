@@ -158,8 +158,10 @@ static int export_all(Exporter *e, Err *err)
     if (open_checkpoint(e, err) != 0 || open_network(e, err) != 0) {
         return -1;
     }
-    log_note(e->log, "Checkpoint of epoch %d: %s of width %d, %d classes.", e->state.epoch,
-             e->saved.arch, e->saved.arch_width, e->state.classes);
+    char place[CHECKPOINT_PLACE_SIZE];
+    log_note(e->log, "Checkpoint of %s: %s of width %d, %d classes.",
+             checkpoint_place(&e->state, place), e->saved.arch, e->saved.arch_width,
+             (int)e->state.classes);
     e->folder = output_folder(e->options);
     int rc = path_make_folders(e->folder, err);
     for (size_t i = 0; rc == 0 && i < sizeof parts / sizeof *parts; i++) {

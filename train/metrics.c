@@ -18,11 +18,16 @@
 typedef struct {
     const char *key;
     size_t offset; /* of a double in EpochMetrics */
+    bool late;     /* files of older versions lack it */
 } Field;
 
 #define FIELD(member)                                                                              \
     {                                                                                              \
-#member, offsetof(EpochMetrics, member)                                                    \
+#member, offsetof(EpochMetrics, member), false                                             \
+    }
+#define LATE_FIELD(member)                                                                         \
+    {                                                                                              \
+#member, offsetof(EpochMetrics, member), true                                              \
     }
 
 /* In the order of the file. The epoch, which is a whole number, stands in front of them. */
@@ -45,6 +50,12 @@ static const Field fields[] = {
     FIELD(seconds_train),
     FIELD(seconds_eval),
     FIELD(pairs_per_second),
+    LATE_FIELD(skipped_steps),
+    LATE_FIELD(feature_std),
+    LATE_FIELD(last_loss_rec),
+    LATE_FIELD(last_loss_rot_source),
+    LATE_FIELD(last_loss_rot_target),
+    LATE_FIELD(time),
 };
 
 enum { FIELD_COUNT = sizeof fields / sizeof fields[0] };
@@ -58,15 +69,6 @@ static size_t whole_lines(const char *text)
 {
     const char *end = strrchr(text, '\n');
     return end ? (size_t)(end - text) + 1 : 0;
-}
-
-/* The file's text, "" if there is no such file; NULL and err if it cannot be read. */
-static char *read_or_empty(const char *path, Err *err)
-{
-    if (access(path, F_OK) != 0 && errno == ENOENT) {
-        return mem_string("");
-    }
-    return path_read(path, NULL, err);
 }
 
 /* Written by hand rather than by jansson, which would print 0.1 as 0.10000000000000001. */
@@ -84,26 +86,41 @@ static void write_line(FILE *out, const EpochMetrics *metrics)
     fputs("}\n", out);
 }
 
-int metrics_append(const char *path, const EpochMetrics *metrics, Err *err)
+void metrics_add(MetricsHistory *history, const EpochMetrics *metrics)
 {
-    char *before = read_or_empty(path, err);
-    if (!before) {
-        return -1;
-    }
+    size_t count = (size_t)history->count + 1;
+    history->epoch = mem_resize(history->epoch, count * sizeof *history->epoch);
+    history->epoch[history->count++] = *metrics;
+}
+
+void metrics_free(MetricsHistory *history)
+{
+    free(history->epoch);
+    *history = (MetricsHistory){0};
+}
+
+char *metrics_to_text(const MetricsHistory *history)
+{
     char *text = NULL;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);
     if (!out) {
-        fatal("no memory for a line of metrics");
+        fatal("no memory for the metrics");
     }
-    fwrite(before, 1, whole_lines(before), out);
-    write_line(out, metrics);
+    for (int i = 0; i < history->count; i++) {
+        write_line(out, &history->epoch[i]);
+    }
     if (fclose(out) != 0) {
-        fatal("no memory for a line of metrics");
+        fatal("no memory for the metrics");
     }
-    int rc = atomic_file_replace(path, text, bytes, err);
+    return text;
+}
+
+int metrics_write(const char *path, const MetricsHistory *history, Err *err)
+{
+    char *text = metrics_to_text(history);
+    int rc = atomic_file_replace(path, text, strlen(text), err);
     free(text);
-    free(before);
     return rc;
 }
 
@@ -114,7 +131,7 @@ static int take_number(const json_t *object, const Field *field, EpochMetrics *m
     double number = NAN;
     if (json_is_number(value)) {
         number = json_number_value(value);
-    } else if (!json_is_null(value)) {
+    } else if (value ? !json_is_null(value) : !field->late) {
         return err_set(err, "\"%s\" is not a number or null", field->key);
     }
     memcpy((char *)metrics + field->offset, &number, sizeof number);
@@ -141,69 +158,32 @@ static int parse_line(const char *line, size_t bytes, EpochMetrics *metrics, Err
     return rc;
 }
 
-/* Parses all whole lines of text, line i into (*metrics)[i]. */
-static int parse_text(const char *path, const char *text, EpochMetrics **metrics, int *count,
-                      Err *err)
+int metrics_parse(const char *text, const char *name, MetricsHistory *history, Err *err)
 {
     size_t end = whole_lines(text);
+    *history = (MetricsHistory){0};
     for (size_t at = 0; at < end;) {
         size_t bytes = strcspn(text + at, "\n");
-        *metrics = mem_resize(*metrics, ((size_t)*count + 1) * sizeof **metrics);
-        if (parse_line(text + at, bytes, *metrics + *count, err) != 0) {
-            free(*metrics);
-            *metrics = NULL;
-            return err_context(err, "%s:%d", path, *count + 1);
+        EpochMetrics metrics;
+        if (parse_line(text + at, bytes, &metrics, err) != 0) {
+            int line = history->count + 1;
+            metrics_free(history);
+            return err_context(err, "%s:%d", name, line);
         }
-        ++*count;
+        metrics_add(history, &metrics);
         at += bytes + 1;
     }
     return 0;
 }
 
-int metrics_read(const char *path, EpochMetrics **metrics, int *count, Err *err)
+int metrics_read(const char *path, MetricsHistory *history, Err *err)
 {
-    *metrics = NULL;
-    *count = 0;
+    *history = (MetricsHistory){0};
     char *text = path_read(path, NULL, err);
     if (!text) {
         return -1;
     }
-    int rc = parse_text(path, text, metrics, count, err);
-    free(text);
-    return rc;
-}
-
-/* Moves the lines of epochs that stay to the front of text; returns their bytes. */
-static size_t keep_epochs(char *text, const EpochMetrics *metrics, int count, int last_epoch)
-{
-    size_t kept = 0;
-    char *line = text;
-    for (int i = 0; i < count; i++) {
-        size_t bytes = strcspn(line, "\n") + 1;
-        if (metrics[i].epoch <= last_epoch) {
-            memmove(text + kept, line, bytes);
-            kept += bytes;
-        }
-        line += bytes;
-    }
-    return kept;
-}
-
-int metrics_truncate(const char *path, int last_epoch, Err *err)
-{
-    char *text = read_or_empty(path, err);
-    if (!text) {
-        return -1;
-    }
-    EpochMetrics *metrics = NULL;
-    int count = 0;
-    int rc = parse_text(path, text, &metrics, &count, err);
-    size_t before = strlen(text);
-    if (rc == 0 && before > 0) {
-        size_t kept = metrics ? keep_epochs(text, metrics, count, last_epoch) : 0;
-        rc = kept == before ? 0 : atomic_file_replace(path, text, kept, err);
-    }
-    free(metrics);
+    int rc = metrics_parse(text, path, history, err);
     free(text);
     return rc;
 }

@@ -22,16 +22,34 @@ typedef struct {
     double target_loss, target_accuracy;
     double seconds_train, seconds_eval;
     double pairs_per_second; /* source pairs trained on, over seconds_train */
+    /* From here on NAN in files of older versions. */
+    double skipped_steps; /* whose numbers overflowed half precision; the means leave them out */
+    double feature_std;   /* unbiased, of the source logits of the last training batch */
+    double last_loss_rec, last_loss_rot_source, last_loss_rot_target; /* of that batch */
+    double time; /* when the epoch ended, seconds since 1970 */
 } EpochMetrics;
 
-/* Appends one line and makes it durable. */
-int metrics_append(const char *path, const EpochMetrics *metrics, Err *err);
+/* What a run has recorded: its epochs in order, from 1. */
+typedef struct {
+    EpochMetrics *epoch; /* [count] */
+    int count;
+} MetricsHistory;
 
-/* Reads a file into a new array (free it; NULL if it has no line). A file that is not there is an
- * error; a last line without its end (a crash while it was written) is left out. */
-int metrics_read(const char *path, EpochMetrics **metrics, int *count, Err *err);
+/* Appends one epoch. */
+void metrics_add(MetricsHistory *history, const EpochMetrics *metrics);
+void metrics_free(MetricsHistory *history);
 
-/* Drops all lines of epochs after last_epoch, atomically; a missing file is fine. For resuming. */
-int metrics_truncate(const char *path, int last_epoch, Err *err);
+/* The history as the text of a file; a new string. */
+char *metrics_to_text(const MetricsHistory *history);
+
+/* Reads such a text, all whole lines of it: a last one without its end is left out. name stands for
+ * the file in messages. On an error the history is empty. */
+int metrics_parse(const char *text, const char *name, MetricsHistory *history, Err *err);
+
+/* Replaces a file by this history, durably. */
+int metrics_write(const char *path, const MetricsHistory *history, Err *err);
+
+/* Reads a file; one that is not there is an error. */
+int metrics_read(const char *path, MetricsHistory *history, Err *err);
 
 #endif

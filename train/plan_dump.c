@@ -1,6 +1,7 @@
 #include "train/plan_dump.h"
 
 #include "base/atomic_file.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/progress.h"
@@ -191,7 +192,7 @@ static int check_finite(const StepResult *result, int64_t step, Err *err)
     return err_set(err, "the losses of step %lld are no numbers: lower --lr", (long long)step + 1);
 }
 
-static int dump_step(Dump *d, const Batch *batch, int epoch, Err *err)
+static int dump_step(Dump *d, const Batch *batch, int64_t epoch, Err *err)
 {
     Trainer *t = d->trainer;
     int64_t number = t->state.steps + d->steps;
@@ -219,11 +220,10 @@ static int dump_step(Dump *d, const Batch *batch, int epoch, Err *err)
 }
 
 /* The steps of one epoch, as many as are wanted still. Returns 1 when stopped. */
-static int dump_epoch(Dump *d, int epoch, Err *err)
+static int dump_epoch(Dump *d, int64_t epoch, int64_t first_step, Err *err)
 {
     Trainer *t = d->trainer;
-    int64_t steps;
-    Loader *loader = trainer_open_loader(t, epoch, &steps, err);
+    Loader *loader = trainer_open_loader(t, epoch, first_step, err);
     if (!loader) {
         return -1;
     }
@@ -248,8 +248,16 @@ static int save_weights(Trainer *t, const char *name, Err *err)
     char *folder = path_join(t->settings->dump_plan, name);
     int rc = path_make_folders(folder, err);
     if (rc == 0) {
-        CheckpointState state = t->state;
-        rc = checkpoint_save(folder, t->net, t->settings, &state, err);
+        char *path = checkpoint_path(folder);
+        char *settings = settings_to_yaml(t->settings);
+        char *metrics = metrics_to_text(&t->run.history);
+        WeightList weights = weights_collect(t->net);
+        t->state.saved = clock_unix();
+        rc = checkpoint_write(path, NULL, &weights, &t->state, settings, metrics, err);
+        weights_free(&weights);
+        free(metrics);
+        free(settings);
+        free(path);
     }
     free(folder);
     return rc;
@@ -274,9 +282,9 @@ static int dump_steps(Dump *d, Err *err)
 {
     Trainer *t = d->trainer;
     int rc = write_line(d, header(t), err);
-    int first = t->state.epoch + 1;
-    for (int epoch = first; rc == 0 && d->steps < t->settings->steps; epoch++) {
-        rc = dump_epoch(d, epoch, err);
+    int64_t first = t->state.epoch + 1;
+    for (int64_t epoch = first; rc == 0 && d->steps < t->settings->steps; epoch++) {
+        rc = dump_epoch(d, epoch, epoch == first ? t->state.step : 0, err);
     }
     t->state.steps += d->steps;
     return rc;

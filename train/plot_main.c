@@ -83,18 +83,17 @@ static void take_curves(Run *run, const EpochMetrics *metrics, int lines)
 static int run_read(Run *run, Err *err)
 {
     char *path = path_join(run->folder, "metrics.jsonl");
-    EpochMetrics *metrics;
-    int lines;
-    int rc = metrics_read(path, &metrics, &lines, err);
-    if (rc == 0 && lines == 0) {
+    MetricsHistory history;
+    int rc = metrics_read(path, &history, err);
+    if (rc == 0 && history.count == 0) {
         rc = err_set(err, "%s: no epoch is finished yet: there is nothing to draw", path);
     }
     if (rc == 0) {
-        take_curves(run, metrics, lines);
+        take_curves(run, history.epoch, history.count);
         run->target_label = mem_format("target: %s", run->label);
         run->source_label = mem_format("source: %s", run->label);
     }
-    free(metrics);
+    metrics_free(&history);
     free(path);
     return rc;
 }

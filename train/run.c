@@ -4,24 +4,40 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/text.h"
+#include "train/checkpoint.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-void run_locate(Run *run, const Settings *settings, const char *name)
+static int take_lock(Run *run, Err *err)
 {
-    *run = (Run){.folder = path_join(settings->logdir, name)};
+    char *path = path_join(run->folder, "run.lock");
+    run->lock = lock_take(path, &LOCK_TIMES_USUAL, run->log, err);
+    free(path);
+    if (run->lock) {
+        return 0;
+    }
+    return err_context(err,
+                       "%s: another process may be training in this folder (wait for it to end, or "
+                       "name another run with --suffix)",
+                       run->folder);
+}
+
+void run_locate(Run *run, const Settings *settings, const char *name, Log *log)
+{
+    *run = (Run){.folder = path_join(settings->logdir, name), .log = log};
     run->metrics_path = path_join(run->folder, "metrics.jsonl");
 }
 
 int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err *err)
 {
-    run_locate(run, settings, name);
+    run_locate(run, settings, name, log);
     if (path_make_folders(run->folder, err) != 0) {
         return err_context(err, "--logdir");
     }
@@ -29,6 +45,9 @@ int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err
         return err_set(err,
                        "--logdir: %s: cannot write to this folder: %s; choose another --logdir",
                        run->folder, strerror(errno));
+    }
+    if (take_lock(run, err) != 0) {
+        return -1;
     }
     char *path = path_join(run->folder, "log.txt");
     int rc = log_tee(log, path, err);
@@ -40,7 +59,8 @@ int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err
 static bool is_record(const char *name)
 {
     return strstr(name, "tfevents") || text_starts_with(name, "checkpoint.safetensors") ||
-           strcmp(name, "metrics.jsonl") == 0 || strcmp(name, "config.yaml") == 0;
+           text_starts_with(name, "weights-epoch-") || strcmp(name, "metrics.jsonl") == 0 ||
+           strcmp(name, "config.yaml") == 0;
 }
 
 static int move_records(const char *folder, const char *aside, Err *err)
@@ -67,7 +87,7 @@ static int move_records(const char *folder, const char *aside, Err *err)
     return rc;
 }
 
-int run_set_aside(const Run *run, Log *log, Err *err)
+int run_set_aside(const Run *run, Err *err)
 {
     char stamp[32];
     time_t now = time(NULL);
@@ -81,7 +101,7 @@ int run_set_aside(const Run *run, Log *log, Err *err)
     }
     if (rc == 0) {
         log_warning(
-            log,
+            run->log,
             "%s holds an earlier run and --resume was not given: starting over; the earlier "
             "run's files are now in %s",
             run->folder, aside);
@@ -90,38 +110,22 @@ int run_set_aside(const Run *run, Log *log, Err *err)
     return rc;
 }
 
-int run_begin(Run *run, const Settings *settings, int last_epoch, Err *err)
-{
-    char *path = path_join(run->folder, "config.yaml");
-    char *yaml = settings_to_yaml(settings);
-    int rc = atomic_file_replace(path, yaml, strlen(yaml), err);
-    free(yaml);
-    free(path);
-    if (rc != 0 || metrics_truncate(run->metrics_path, last_epoch, err) != 0) {
-        return -1;
-    }
-    /* Also in a fresh run: an earlier one may have ended between its events and its checkpoint. */
-    run->events = events_open(run->folder, last_epoch + 1, err);
-    return run->events ? 0 : -1;
-}
-
 typedef struct {
     const char *tag;
     double value;
     bool rotation;
 } Scalar;
 
-int run_record(Run *run, const EpochRecord *record, Err *err)
+static void add_scalars(EventWriter *events, const EpochMetrics *m)
 {
-    const EpochMetrics *m = &record->metrics;
     const Scalar scalars[] = {
-        {"Train/feature_std", record->feature_std, false},
-        {"Loss/train_cls", record->last_cls, false},
+        {"Train/feature_std", m->feature_std, false},
+        {"Loss/train_cls", m->last_loss_rec, false},
         {"Loss/val_cls", m->source_loss, false},
         {"Accuracy/train_cls", m->train_accuracy, false},
         {"Accuracy/val_cls", m->source_accuracy, false},
-        {"Loss/rot_train_source", record->last_rot_source, true},
-        {"Loss/rot_train_target", record->last_rot_target, true},
+        {"Loss/rot_train_source", m->last_loss_rot_source, true},
+        {"Loss/rot_train_target", m->last_loss_rot_target, true},
         {"Loss/rot_val_source", m->source_rotation_loss, true},
         {"Accuracy/rot_val_source", m->source_rotation_accuracy, true},
         {"Loss/rot_val_target", m->target_rotation_loss, true},
@@ -131,22 +135,125 @@ int run_record(Run *run, const EpochRecord *record, Err *err)
         {"Epoch_mean/loss_cls", m->loss_rec, false},
         {"Epoch_mean/loss_rot", m->loss_rot, true},
     };
+    bool rotations = !isnan(m->target_rotation_accuracy);
+    events_set_time(events, m->time);
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++) {
         const Scalar *s = &scalars[i];
-        if ((!s->rotation || record->rotations) &&
-            events_scalar(run->events, s->tag, s->value, m->epoch, err) != 0) {
-            return -1;
+        if (!s->rotation || rotations) {
+            events_scalar(events, s->tag, s->value, m->epoch);
         }
     }
-    if (events_flush(run->events, err) != 0) {
+}
+
+/* A new file with the whole history, which tells TensorBoard to forget the files before it: however
+ * they ended, the curves are whole, and each epoch is in them once. */
+static int start_events(Run *run, Err *err)
+{
+    events_close(run->events);
+    run->events = events_open(run->folder, 0, err);
+    if (!run->events) {
         return -1;
     }
-    return metrics_append(run->metrics_path, m, err);
+    for (int i = 0; i < run->history.count; i++) {
+        add_scalars(run->events, &run->history.epoch[i]);
+    }
+    if (events_flush(run->events, err) != 0) {
+        events_close(run->events);
+        run->events = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+static int write_metrics(Run *run, Err *err)
+{
+    int rc = metrics_write(run->metrics_path, &run->history, err);
+    run->metrics_behind = rc != 0;
+    return rc;
+}
+
+int run_begin(Run *run, const Settings *settings, Err *err)
+{
+    char *path = path_join(run->folder, "config.yaml");
+    char *yaml = settings_to_yaml(settings);
+    int rc = atomic_file_replace(path, yaml, strlen(yaml), err);
+    free(yaml);
+    free(path);
+    return rc == 0 && write_metrics(run, err) == 0 ? start_events(run, err) : -1;
+}
+
+void run_record(Run *run, const EpochMetrics *metrics)
+{
+    Err err;
+    metrics_add(&run->history, metrics);
+    if (write_metrics(run, &err) != 0) {
+        log_warning(run->log, "%s. It is tried again after the next epoch.", err.text);
+    }
+    int rc;
+    if (run->events) {
+        add_scalars(run->events, metrics);
+        rc = events_flush(run->events, &err);
+    } else {
+        rc = start_events(run, &err);
+    }
+    if (rc != 0) {
+        log_warning(run->log, "%s. The events are written anew after the next epoch.", err.text);
+        events_close(run->events);
+        run->events = NULL;
+    }
+}
+
+int run_finish(Run *run, Err *err)
+{
+    if (run->metrics_behind && write_metrics(run, err) != 0) {
+        return -1;
+    }
+    return run->events ? 0 : start_events(run, err);
+}
+
+/* Whether a folder's name is `name` but for the digits behind `mark`. */
+static bool differs_in_epochs(const char *folder, const char *name)
+{
+    static const char mark[] = "_epoches=";
+    const char *at = strstr(name, mark);
+    size_t front = at ? (size_t)(at - name) + strlen(mark) : 0;
+    if (!at || strncmp(folder, name, front) != 0) {
+        return false;
+    }
+    static const char digits[] = "0123456789";
+    size_t theirs = strspn(folder + front, digits);
+    size_t ours = strspn(name + front, digits);
+    return theirs > 0 && strcmp(folder + front + theirs, name + front + ours) == 0 &&
+           strcmp(folder, name) != 0;
+}
+
+char *run_find_other_length(const Settings *settings)
+{
+    char *name = settings_run_name(settings);
+    char *found = NULL;
+    DIR *entries = opendir(settings->logdir);
+    const struct dirent *entry;
+    while (entries && !found && (entry = readdir(entries))) {
+        if (differs_in_epochs(entry->d_name, name)) {
+            char *folder = path_join(settings->logdir, entry->d_name);
+            if (checkpoint_exists(folder)) {
+                found = mem_string(folder);
+            }
+            free(folder);
+        }
+    }
+    if (entries) {
+        closedir(entries);
+    }
+    free(name);
+    return found;
 }
 
 void run_close(Run *run)
 {
     events_close(run->events);
+    lock_release(run->lock);
+    metrics_free(&run->history);
     free(run->metrics_path);
     free(run->folder);
     *run = (Run){0};

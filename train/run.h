@@ -3,6 +3,7 @@
 #ifndef RODEO_TRAIN_RUN_H
 #define RODEO_TRAIN_RUN_H
 
+#include "base/lock.h"
 #include "base/log.h"
 #include "train/events.h"
 #include "train/metrics.h"
@@ -11,35 +12,41 @@
 typedef struct {
     char *folder;
     char *metrics_path;
-    EventWriter *events;
+    Lock *lock; /* of the folder, until run_close */
+    Log *log;   /* borrowed */
+    MetricsHistory history;
+    EventWriter *events; /* NULL while they cannot be written */
+    bool metrics_behind; /* metrics.jsonl lacks something of the history */
 } Run;
 
 /* Says where the run's files are; touches nothing. */
-void run_locate(Run *run, const Settings *settings, const char *name);
+void run_locate(Run *run, const Settings *settings, const char *name, Log *log);
 
-/* Creates the folder and checks that it can be written to, and starts its log file. */
+/* Creates the folder, takes its lock and starts its log file. err: it cannot be written to, or
+ * another process works in it. */
 int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err *err);
 
 /* Moves what an earlier run left in the folder into a folder of its own inside it, so that starting
  * over loses nothing. */
-int run_set_aside(const Run *run, Log *log, Err *err);
+int run_set_aside(const Run *run, Err *err);
 
-/* Gets the records ready for going on behind `last_epoch` (0: a fresh run): config.yaml is written,
- * metrics of later epochs are dropped, events of later epochs are purged. */
-int run_begin(Run *run, const Settings *settings, int last_epoch, Err *err);
+/* Gets the records ready for going on behind run->history (empty: a fresh run): config.yaml,
+ * metrics.jsonl and the events are written so that they hold exactly these epochs. The events go to
+ * a new file, which tells TensorBoard to drop what earlier ones hold. */
+int run_begin(Run *run, const Settings *settings, Err *err);
 
-/* Records one epoch: a line in metrics.jsonl and the experiment's TensorBoard scalars. feature_std:
- * unbiased std of the source logits of the last training batch; last_*: losses of the last training
- * batch, as the reference logs them. */
-typedef struct {
-    EpochMetrics metrics;
-    double feature_std;
-    double last_cls, last_ent, last_rot_source, last_rot_target;
-    bool rotations; /* the rotation scalars exist */
-} EpochRecord;
+/* Adds an epoch to the history and to metrics.jsonl and the events. What cannot be written is
+ * warned of and made up for at the next epoch. */
+void run_record(Run *run, const EpochMetrics *metrics);
 
-int run_record(Run *run, const EpochRecord *record, Err *err);
+/* At the run's end: makes up for what could not be written. err: it still cannot. */
+int run_finish(Run *run, Err *err);
 
+/* Another run's folder beside this one whose name differs only in the number of epochs and that
+ * holds a checkpoint, as a new string; NULL if there is none. */
+char *run_find_other_length(const Settings *settings);
+
+/* Safe on a run that is {0}. */
 void run_close(Run *run);
 
 #endif

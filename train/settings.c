@@ -119,12 +119,32 @@ int settings_compatible(const Settings *saved, const Settings *now, Err *err)
         char *after = setting_text(now, setting);
         if (setting->fixed && strcmp(before ? before : "", after ? after : "") != 0) {
             rc = err_set(err,
-                         "the saved run has %s %s, this one %s: resume with the saved value, or "
-                         "name a new run with --suffix",
-                         setting->name, before ? before : "(none)", after ? after : "(none)");
+                         "the saved run has %s %s, this one %s, and it cannot change within a run: "
+                         "%s. Resume with the saved value, or name a new run with --suffix",
+                         setting->name, before ? before : "(none)", after ? after : "(none)",
+                         setting->fixed);
         }
         free(before);
         free(after);
     }
     return rc;
+}
+
+char *settings_rounding_changes(const Settings *saved, const Settings *now)
+{
+    char *changes = NULL;
+    const Setting *setting;
+    for (size_t i = 0; (setting = setting_at(i)); i++) {
+        char *before = setting_text(saved, setting);
+        char *after = setting_text(now, setting);
+        if (setting->rounds && strcmp(before ? before : "", after ? after : "") != 0) {
+            char *longer = mem_format("%s%s%s %s instead of %s", changes ? changes : "",
+                                      changes ? ", " : "", setting->name, after, before);
+            free(changes);
+            changes = longer;
+        }
+        free(before);
+        free(after);
+    }
+    return changes;
 }

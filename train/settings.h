@@ -28,10 +28,13 @@ typedef struct {
     int epochs, batch_size;
     double lr, lr_mult, weight_decay, momentum, dropout_p;
     double weight_rot, weight_ent;
-    int test_batches; /* 0: all */
-    int num_workers;  /* loader threads; never more than the cores */
-    int gpu;          /* which CUDA device */
-    int threads;      /* CPU threads for the operators; 0: all cores */
+    double checkpoint_minutes; /* between two checkpoints within an epoch; 0: after every step */
+    double max_hours;          /* stop before this time; 0: no limit */
+    int keep;                  /* epochs whose weights are kept; 0: none */
+    int test_batches;          /* 0: all */
+    int num_workers;           /* loader threads; never more than the cores */
+    int gpu;                   /* which CUDA device */
+    int threads;               /* CPU threads for the operators; 0: all cores */
     uint64_t seed;
     int arch_width; /* channels of the stem and of the first stage; 64 */
     int image_size; /* pictures are resized to this square; 256 */
@@ -68,8 +71,12 @@ char *settings_to_yaml(const Settings *settings);
 char *settings_run_name(const Settings *settings);
 
 /* What must be the same when a run is resumed (network, classes, data sets, batch size, seed, ...):
- * compares two settings and fills err with the first difference and what to do. Returns 0 if a run
- * saved under `saved` may go on under `now`. */
+ * compares two settings and fills err with the first difference, why it matters and what to do.
+ * Returns 0 if a run saved under `saved` may go on under `now`. */
 int settings_compatible(const Settings *saved, const Settings *now, Err *err);
+
+/* What differs between settings that are compatible, but changes how results are rounded, as
+ * "threads 2 instead of 1"; a new string, NULL if nothing does. */
+char *settings_rounding_changes(const Settings *saved, const Settings *now);
 
 #endif

@@ -35,7 +35,8 @@ typedef struct {
     const char *choices; /* the words that are allowed, separated by spaces; NULL: any */
     double low, high;    /* range of a number; high may be INFINITY */
     bool below_high;     /* high itself is not allowed */
-    bool fixed;          /* must not change when a run is resumed */
+    const char *fixed;   /* why it must not change when a run is resumed; NULL: it may */
+    bool rounds;         /* may change, but results are rounded differently from there on */
 } Setting;
 
 /* Entry i of the table, in the order of the help; NULL behind the last. */

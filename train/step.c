@@ -269,9 +269,8 @@ StepResult step_result(Step *step)
                         .correct = losses.correct,
                         .correct_rot_source = losses.correct_rot_source,
                         .correct_rot_target = losses.correct_rot_target,
-                        .overflow = losses.scale.overflow != 0,
-                        .loss_scale = step->scale ? (double)losses.scale.scale : 1.0,
-                        .skipped = losses.scale.skipped};
+                        .skipped = losses.scale.overflow,
+                        .loss_scale = step->scale ? (double)losses.scale.scale : 1.0};
 }
 
 double step_logits_std(const Step *step)

@@ -24,10 +24,8 @@ typedef struct {
         rot_target; /* losses without their weights; 0 where switched off */
     int correct;    /* source pictures whose class was found, of B */
     int correct_rot_source, correct_rot_target; /* pictures whose rotation was found, of B */
-    /* fp16 only; else false, 1 and 0. A step whose gradients overflowed moves no weight. */
-    bool overflow;
-    double loss_scale; /* of the next step */
-    int skipped;       /* steps of the run so far that overflowed */
+    int skipped;       /* 1: the gradients overflowed fp16, and the weights were left alone */
+    double loss_scale; /* of the next step; 1 where there is none */
 } StepResult;
 
 typedef struct Step Step;

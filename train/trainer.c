@@ -1,10 +1,14 @@
 #include "train/trainer.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_pth.h"
+#include "train/fingerprint.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -90,27 +94,98 @@ static int open_net(Trainer *t, Err *err)
     return 0;
 }
 
+/* Whether the run that the checkpoint is of may go on with these settings and this data. */
+static int check_same_run(const Trainer *t, const CheckpointState *state, const Settings *saved,
+                          Err *err)
+{
+    if (settings_compatible(saved, t->settings, err) != 0) {
+        return -1;
+    }
+    if (state->classes != t->corpus.classes) {
+        return err_set(err,
+                       "the checkpoint was trained on %d classes, the data has %d: the network's "
+                       "last layer does not fit",
+                       (int)state->classes, t->corpus.classes);
+    }
+    if (state->data != 0 && state->data != t->state.data) {
+        return err_set(
+            err, "the lists of pictures are not those that the run began with, so its place "
+                 "in the epoch means other pictures: give it the same data, or name a new run "
+                 "with --suffix");
+    }
+    return 0;
+}
+
+static void tell_rounding(const Trainer *t, const CheckpointState *state, const Settings *saved)
+{
+    static const char from_here[] = "from here on results are rounded differently, so the run is "
+                                    "as good as an undisturbed one, "
+                                    "but not equal to it in every bit.";
+    char *changes = settings_rounding_changes(saved, t->settings);
+    if (changes) {
+        log_note(t->log, "The run goes on with %s: %s", changes, from_here);
+    }
+    free(changes);
+    if (state->passes != 0 && state->passes != t->state.passes) {
+        log_note(t->log, "The run goes on with %lld passes a step instead of %lld (--passes): %s",
+                 (long long)t->state.passes, (long long)state->passes, from_here);
+    }
+    if (state->device[0] && strcmp(state->device, t->state.device) != 0) {
+        log_note(t->log, "The run goes on with the device %s instead of %s: %s", t->state.device,
+                 state->device, from_here);
+    }
+}
+
 static int restore(Trainer *t, SafeFile *file, Err *err)
 {
     Settings saved;
-    if (checkpoint_describe(file, &t->state, &saved, err) != 0) {
+    CheckpointState state;
+    if (checkpoint_describe(file, &state, &saved, err) != 0) {
         return -1;
     }
-    int rc = settings_compatible(&saved, t->settings, err);
-    settings_free(&saved);
-    if (rc == 0 && t->state.classes != t->corpus.classes) {
-        rc = err_set(err, "the checkpoint was trained on %d classes, the data has %d",
-                     t->state.classes, t->corpus.classes);
+    int rc = check_same_run(t, &state, &saved, err);
+    if (rc == 0) {
+        rc = checkpoint_history(file, t->run.metrics_path, &t->run.history, err);
     }
     if (rc == 0) {
         rc = weights_restore(t->net, file, true, err);
     }
+    if (rc == 0) {
+        tell_rounding(t, &state, &saved);
+        state.data = t->state.data;
+        memcpy(state.device, t->state.device, sizeof state.device);
+        state.passes = t->state.passes;
+        if (state.loss_scale > 0) {
+            LossScale scale = {.scale = (float)state.loss_scale,
+                               .good_steps = (int32_t)state.loss_scale_good_steps,
+                               .skipped = (int32_t)state.loss_scale_skipped};
+            step_restore_loss_scale(t->step, &scale);
+        }
+        t->state = state;
+        t->requested = state.steps;
+    }
+    settings_free(&saved);
     return rc == 0 ? 0 : err_context(err, "cannot resume the run in %s", t->run.folder);
+}
+
+static void tell_resumed(const Trainer *t)
+{
+    char saved[32];
+    char place[CHECKPOINT_PLACE_SIZE];
+    time_t when = (time_t)t->state.saved;
+    struct tm local;
+    localtime_r(&when, &local);
+    strftime(saved, sizeof saved, "%Y-%m-%d %H:%M:%S", &local);
+    log_result(t->log, "Loaded checkpoint saved at %s. Resuming from epoch %d", saved,
+               (int)t->state.epoch);
+    if (t->state.step > 0) {
+        log_note(t->log, "Going on behind %s.", checkpoint_place(&t->state, place));
+    }
 }
 
 static int resume_rodeo(Trainer *t, Err *err)
 {
-    SafeFile *file = checkpoint_open(t->run.folder, t->log, err);
+    SafeFile *file = checkpoint_open_to_resume(t->run.folder, t->log, err);
     if (!file) {
         return -1;
     }
@@ -131,15 +206,22 @@ static int resume(Trainer *t, Err *err)
 {
     int rc = checkpoint_exists(t->run.folder) ? resume_rodeo(t, err) : resume_pytorch(t, err);
     if (rc == 0) {
-        char saved[32];
-        time_t when = (time_t)t->state.saved;
-        struct tm local;
-        localtime_r(&when, &local);
-        strftime(saved, sizeof saved, "%Y-%m-%d %H:%M:%S", &local);
-        log_result(t->log, "Loaded checkpoint saved at %s. Resuming from epoch %d", saved,
-                   t->state.epoch);
+        tell_resumed(t);
     }
     return rc;
+}
+
+static void tell_no_checkpoint(const Trainer *t)
+{
+    char *other = run_find_other_length(t->settings);
+    log_note(t->log, "No checkpoint in %s yet: starting at epoch 1.", t->run.folder);
+    if (other) {
+        log_note(t->log,
+                 "%s holds the same run for another number of epochs. To go on from it instead, "
+                 "stop this one, and rename that folder to this one's name in place of this one.",
+                 other);
+    }
+    free(other);
 }
 
 /* The trunks' weights before the first step: --pretrained's, or the random ones that the net was
@@ -168,7 +250,7 @@ static int load_pretrained(Trainer *t, Err *err)
 static int start_fresh(Trainer *t, Err *err)
 {
     if (t->settings->resume) {
-        log_note(t->log, "No checkpoint in %s yet: starting at epoch 1.", t->run.folder);
+        tell_no_checkpoint(t);
     }
     return load_pretrained(t, err);
 }
@@ -178,29 +260,44 @@ static int begin(Trainer *t, Err *err)
     bool there = checkpoint_exists(t->run.folder);
     bool leaves_run = t->settings->dump_plan != NULL;
     t->state.classes = t->corpus.classes;
-    if (there && !t->settings->resume && !leaves_run && run_set_aside(&t->run, t->log, err) != 0) {
+    t->state.data = corpus_fingerprint(&t->corpus);
+    snprintf(t->state.device, sizeof t->state.device, "%s", device_kind(t->be));
+    t->state.passes = net_passes(t->net);
+    if (there && !t->settings->resume && !leaves_run && run_set_aside(&t->run, err) != 0) {
         return -1;
     }
-    bool found = there || checkpoint_pth_exists(t->run.folder);
-    int rc = found && t->settings->resume ? resume(t, err) : start_fresh(t, err);
+    bool resumes = (there || checkpoint_pth_exists(t->run.folder)) && t->settings->resume;
+    int rc = resumes ? resume(t, err) : start_fresh(t, err);
     if (rc != 0 || leaves_run) {
         return rc;
     }
-    return run_begin(&t->run, t->settings, t->state.epoch, err);
+    if (run_begin(&t->run, t->settings, err) != 0) {
+        return -1;
+    }
+    SaverSettings saver = {.folder = t->run.folder,
+                           .net = t->net,
+                           .settings = t->settings,
+                           .lock = t->run.lock,
+                           .log = t->log};
+    t->saver = saver_open(&saver, resumes ? &t->state : NULL);
+    t->last_request = clock_seconds();
+    return 0;
 }
 
 /* The data's lists come first, so that a wrong data root leaves no run folder behind; the pictures
  * come after the folder, so that nothing is packed for a run that cannot write its results. */
 int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
-    *t = (Trainer){.settings = settings, .stop = stop, .log = log};
+    double limit = settings->max_hours > 0 ? settings->max_hours * 3600 : INFINITY;
+    *t = (Trainer){
+        .settings = settings, .stop = stop, .deadline = clock_seconds() + limit, .log = log};
     CorpusSettings corpus = corpus_settings(settings);
     char *name = settings_run_name(settings);
     log_result(log, "Run: %s", name);
     int rc = corpus_read(&t->corpus, &corpus, err);
     if (rc == 0) {
         if (settings->dump_plan) {
-            run_locate(&t->run, settings, name);
+            run_locate(&t->run, settings, name, log);
         } else {
             rc = run_open(&t->run, settings, name, log, err);
         }
@@ -219,6 +316,7 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
 
 void trainer_close(Trainer *t)
 {
+    saver_close(t->saver);
     step_close(t->step);
     input_close(&t->input);
     net_close(t->net);

@@ -24,6 +24,7 @@ rodeo_find_package(lib_jansson jansson libjansson-dev)
 rodeo_find_package(lib_png libpng libpng-dev)
 rodeo_find_package(lib_protobuf_c libprotobuf-c libprotobuf-c-dev)
 rodeo_find_package(lib_xxhash libxxhash libxxhash-dev)
+rodeo_find_package(lib_zip libzip libzip-dev)
 
 # oneDNN and stb come without a pkg-config file.
 find_library(DNNL_LIBRARY dnnl)

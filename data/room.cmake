@@ -5,7 +5,7 @@ rodeo_library(rodeo_data
 # Others' code: its warnings are not ours to mend. Damaged JPEGs make its arithmetic overflow, which
 # is harmless where it wraps; its memory accesses stay under the sanitizers' eyes.
 set(stb_options -w -fwrapv)
-if(RODEO_SANITIZE)
+if(RODEO_SANITIZE OR RODEO_FUZZ)
   list(APPEND stb_options -fno-sanitize=shift,signed-integer-overflow)
 endif()
 set_source_files_properties(stb_image.c PROPERTIES COMPILE_OPTIONS "${stb_options}")

@@ -74,6 +74,7 @@ struct Backend {
     size_t activation_bytes;
     bool needs_loss_scale;
     int picture_channels;
+    const ProfileHook *profile; /* NULL: nobody measures */
 };
 
 /* Opens the CPU backend. */

@@ -162,9 +162,19 @@ double device_event_ms(Backend *be, const DeviceEvent *from, const DeviceEvent *
     return from != NULL && to != NULL ? be->table->async->event_ms(be, from, to) : 0.0;
 }
 
+void device_profile(Backend *be, const ProfileHook *hook)
+{
+    be->profile = hook;
+}
+
+static bool has_lanes(const Backend *be)
+{
+    return be->table->async != NULL && be->profile == NULL;
+}
+
 void device_fork(Backend *be)
 {
-    if (be->table->async != NULL) {
+    if (has_lanes(be)) {
         be->table->async->fork(be);
     }
 }
@@ -174,14 +184,14 @@ void device_lane(Backend *be, int lane)
     if (lane < 0 || lane >= DEVICE_LANES) {
         fatal("%s: there is no lane %d", __func__, lane);
     }
-    if (be->table->async != NULL) {
+    if (has_lanes(be)) {
         be->table->async->lane(be, lane);
     }
 }
 
 void device_join(Backend *be)
 {
-    if (be->table->async != NULL) {
+    if (has_lanes(be)) {
         be->table->async->join(be);
     }
 }

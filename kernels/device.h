@@ -119,6 +119,24 @@ DeviceGraph *device_capture_end(Backend *be);
 void device_graph_launch(Backend *be, DeviceGraph *graph);
 void device_graph_close(Backend *be, DeviceGraph *graph); /* graph may be NULL */
 
+/* What an operator had to do, counted from its shape: FLOPs of convolutions and matrix products (a
+ * multiply-add is two; 0 for the others), and the bytes of every tensor it had to read or write. */
+typedef struct {
+    double flops, bytes;
+    char shape[48]; /* for people */
+} OpWork;
+
+/* Told before and after every operator of ops.h that is called. */
+typedef struct {
+    void (*before)(void *user);
+    void (*after)(void *user, const char *op, const OpWork *work);
+    void *user;
+} ProfileHook;
+
+/* From now on hook, which is borrowed, is told; NULL: nobody. While there is a hook everything runs
+ * on lane 0, so that what lies between two events is one operator's. */
+void device_profile(Backend *be, const ProfileHook *hook);
+
 /* How one picture of a batch is cut out of its stored pixels. */
 typedef struct {
     int64_t offset;        /* of its first byte in the batch's pixel buffer; 8-bit RGB [H,W,3] */

@@ -2,6 +2,7 @@
 #include "kernels/ops.h"
 
 #include "kernels/backend.h"
+#include "kernels/work.h"
 
 #include <math.h>
 
@@ -18,6 +19,21 @@ static void require_pointers(const char *op, const void *const *pointers, int co
 #define REQUIRE_POINTERS(...)                                                                      \
     require_pointers(__func__, (const void *const[]){__VA_ARGS__},                                 \
                      (int)(sizeof((const void *const[]){__VA_ARGS__}) / sizeof(const void *)))
+
+/* Calls an operator of the backend, and whoever measures it before and after; `work` is worked out
+ * only then. */
+#define RUN(call, work)                                                                            \
+    do {                                                                                           \
+        const ProfileHook *profile_ = be->profile;                                                 \
+        if (profile_ != NULL) {                                                                    \
+            profile_->before(profile_->user);                                                      \
+        }                                                                                          \
+        be->table->call;                                                                           \
+        if (profile_ != NULL) {                                                                    \
+            OpWork work_ = (work);                                                                 \
+            profile_->after(profile_->user, __func__ + sizeof "op_" - 1, &work_);                  \
+        }                                                                                          \
+    } while (0)
 
 /* ---- convolution ----------------------------------------------------------------------------- */
 
@@ -38,14 +54,14 @@ void op_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void *w
 {
     require_conv(__func__, s);
     REQUIRE_POINTERS(x, w, y);
-    be->table->conv_fprop(be, s, x, w, bias, y);
+    RUN(conv_fprop(be, s, x, w, bias, y), work_conv(be, s, be->activation_bytes));
 }
 
 void op_conv_dgrad(Backend *be, const ConvShape *s, const void *dy, const void *w, void *dx)
 {
     require_conv(__func__, s);
     REQUIRE_POINTERS(dy, w, dx);
-    be->table->conv_dgrad(be, s, dy, w, dx);
+    RUN(conv_dgrad(be, s, dy, w, dx), work_conv(be, s, be->activation_bytes));
 }
 
 void op_conv_wgrad(Backend *be, const ConvShape *s, const void *x, const void *dy, bool accumulate,
@@ -53,7 +69,7 @@ void op_conv_wgrad(Backend *be, const ConvShape *s, const void *x, const void *d
 {
     require_conv(__func__, s);
     REQUIRE_POINTERS(x, dy, dw);
-    be->table->conv_wgrad(be, s, x, dy, accumulate, dw, dbias);
+    RUN(conv_wgrad(be, s, x, dy, accumulate, dw, dbias), work_conv(be, s, accumulate ? 8 : 4));
 }
 
 /* ---- linear ---------------------------------------------------------------------------------- */
@@ -70,14 +86,14 @@ void op_linear_fprop(Backend *be, const LinearShape *s, const void *x, const voi
 {
     require_linear(__func__, s);
     REQUIRE_POINTERS(x, w, y);
-    be->table->linear_fprop(be, s, x, w, bias, y);
+    RUN(linear_fprop(be, s, x, w, bias, y), work_linear(be, s, be->activation_bytes));
 }
 
 void op_linear_dgrad(Backend *be, const LinearShape *s, const void *dy, const void *w, void *dx)
 {
     require_linear(__func__, s);
     REQUIRE_POINTERS(dy, w, dx);
-    be->table->linear_dgrad(be, s, dy, w, dx);
+    RUN(linear_dgrad(be, s, dy, w, dx), work_linear(be, s, be->activation_bytes));
 }
 
 void op_linear_wgrad(Backend *be, const LinearShape *s, const void *x, const void *dy,
@@ -85,7 +101,7 @@ void op_linear_wgrad(Backend *be, const LinearShape *s, const void *x, const voi
 {
     require_linear(__func__, s);
     REQUIRE_POINTERS(x, dy, dw);
-    be->table->linear_wgrad(be, s, x, dy, accumulate, dw, dbias);
+    RUN(linear_wgrad(be, s, x, dy, accumulate, dw, dbias), work_linear(be, s, accumulate ? 8 : 4));
 }
 
 /* ---- batch norm ------------------------------------------------------------------------------ */
@@ -109,8 +125,9 @@ void op_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, con
 {
     require_batchnorm(__func__, s, 2);
     REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y);
-    be->table->batchnorm_train(be, s, x, residual, gamma, beta, running_mean, running_var,
-                               batch_mean, batch_invstd, y);
+    RUN(batchnorm_train(be, s, x, residual, gamma, beta, running_mean, running_var, batch_mean,
+                        batch_invstd, y),
+        work_batchnorm(be, s, 3 + (residual != NULL)));
 }
 
 void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
@@ -119,7 +136,17 @@ void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, cons
 {
     require_batchnorm(__func__, s, 1);
     REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, y);
-    be->table->batchnorm_eval(be, s, x, residual, gamma, beta, running_mean, running_var, y);
+    RUN(batchnorm_eval(be, s, x, residual, gamma, beta, running_mean, running_var, y),
+        work_batchnorm(be, s, 2 + (residual != NULL)));
+}
+
+/* Reduction and input gradient both read x, dy, dy_add and, where a residual was added, y; the
+ * second writes dx and dresidual. */
+static int batchnorm_bprop_passes(const BatchNormShape *s, const void *dy_add,
+                                  const void *dresidual)
+{
+    int read = 2 + (dy_add != NULL) + (s->relu && dresidual != NULL);
+    return 2 * read + 1 + (dresidual != NULL);
 }
 
 void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
@@ -132,8 +159,9 @@ void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, con
     if (dx == dresidual) {
         fatal("%s: dx and dresidual are the same memory", __func__);
     }
-    be->table->batchnorm_bprop(be, s, x, y, dy, dy_add, gamma, beta, batch_mean, batch_invstd,
-                               accumulate, dx, dresidual, dgamma, dbeta);
+    RUN(batchnorm_bprop(be, s, x, y, dy, dy_add, gamma, beta, batch_mean, batch_invstd, accumulate,
+                        dx, dresidual, dgamma, dbeta),
+        work_batchnorm(be, s, batchnorm_bprop_passes(s, dy_add, dresidual)));
 }
 
 /* ---- stem ------------------------------------------------------------------------------------ */
@@ -158,8 +186,9 @@ void op_stem_train(Backend *be, const StemShape *s, const void *x, const float *
     require_stem(__func__, s, 2);
     REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y,
                      argmax);
-    be->table->stem_train(be, s, x, gamma, beta, running_mean, running_var, batch_mean,
-                          batch_invstd, y, argmax);
+    RUN(stem_train(be, s, x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y,
+                   argmax),
+        work_stem(be, s, 2, 1, true));
 }
 
 void op_stem_eval(Backend *be, const StemShape *s, const void *x, const float *gamma,
@@ -167,7 +196,8 @@ void op_stem_eval(Backend *be, const StemShape *s, const void *x, const float *g
 {
     require_stem(__func__, s, 1);
     REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, y);
-    be->table->stem_eval(be, s, x, gamma, beta, running_mean, running_var, y);
+    RUN(stem_eval(be, s, x, gamma, beta, running_mean, running_var, y),
+        work_stem(be, s, 1, 1, false));
 }
 
 void op_stem_bprop(Backend *be, const StemShape *s, const void *x, const uint8_t *argmax,
@@ -177,8 +207,9 @@ void op_stem_bprop(Backend *be, const StemShape *s, const void *x, const uint8_t
 {
     require_stem(__func__, s, 2);
     REQUIRE_POINTERS(x, argmax, dy, gamma, batch_mean, batch_invstd, dx, dgamma, dbeta);
-    be->table->stem_bprop(be, s, x, argmax, dy, dy_add, gamma, batch_mean, batch_invstd, accumulate,
-                          dx, dgamma, dbeta);
+    RUN(stem_bprop(be, s, x, argmax, dy, dy_add, gamma, batch_mean, batch_invstd, accumulate, dx,
+                   dgamma, dbeta),
+        work_stem(be, s, 3, dy_add != NULL ? 4 : 2, true));
 }
 
 /* ---- pooling, joining, dropout --------------------------------------------------------------- */
@@ -194,14 +225,14 @@ void op_avgpool_fprop(Backend *be, const AvgPoolShape *s, const void *x, void *y
 {
     require_avgpool(__func__, s);
     REQUIRE_POINTERS(x, y);
-    be->table->avgpool_fprop(be, s, x, y);
+    RUN(avgpool_fprop(be, s, x, y), work_avgpool(be, s));
 }
 
 void op_avgpool_bprop(Backend *be, const AvgPoolShape *s, const void *dy, void *dx)
 {
     require_avgpool(__func__, s);
     REQUIRE_POINTERS(dy, dx);
-    be->table->avgpool_bprop(be, s, dy, dx);
+    RUN(avgpool_bprop(be, s, dy, dx), work_avgpool(be, s));
 }
 
 static void require_concat(const char *op, const ConcatShape *s)
@@ -216,14 +247,14 @@ void op_concat(Backend *be, const ConcatShape *s, const void *a, const void *b, 
 {
     require_concat(__func__, s);
     REQUIRE_POINTERS(a, b, y);
-    be->table->concat(be, s, a, b, y);
+    RUN(concat(be, s, a, b, y), work_concat(be, s));
 }
 
 void op_split(Backend *be, const ConcatShape *s, const void *y, void *a, void *b)
 {
     require_concat(__func__, s);
     REQUIRE_POINTERS(y, a, b);
-    be->table->split(be, s, y, a, b);
+    RUN(split(be, s, y, a, b), work_concat(be, s));
 }
 
 void op_dropout(Backend *be, const DropoutShape *s, const uint64_t *key, const void *x, void *y)
@@ -235,7 +266,7 @@ void op_dropout(Backend *be, const DropoutShape *s, const uint64_t *key, const v
               __func__, (long long)s->count, (long long)s->first, s->layer, (double)s->p);
     }
     REQUIRE_POINTERS(key, x, y);
-    be->table->dropout(be, s, key, x, y);
+    RUN(dropout(be, s, key, x, y), work_dropout(be, s));
 }
 
 /* ---- losses ---------------------------------------------------------------------------------- */
@@ -253,7 +284,8 @@ void op_cross_entropy(Backend *be, const LossShape *s, const float *logits, cons
 {
     require_loss(__func__, s);
     REQUIRE_POINTERS(logits, labels, loss, correct);
-    be->table->cross_entropy(be, s, logits, labels, weight, scale, loss, correct, dlogits);
+    RUN(cross_entropy(be, s, logits, labels, weight, scale, loss, correct, dlogits),
+        work_loss(s, dlogits != NULL ? 2 : 1));
 }
 
 void op_entropy(Backend *be, const LossShape *s, const float *logits, float weight,
@@ -261,14 +293,14 @@ void op_entropy(Backend *be, const LossShape *s, const float *logits, float weig
 {
     require_loss(__func__, s);
     REQUIRE_POINTERS(logits, loss, dlogits);
-    be->table->entropy(be, s, logits, weight, scale, loss, dlogits);
+    RUN(entropy(be, s, logits, weight, scale, loss, dlogits), work_loss(s, 2));
 }
 
 void op_argmax(Backend *be, const LossShape *s, const float *logits, int32_t *prediction)
 {
     require_loss(__func__, s);
     REQUIRE_POINTERS(logits, prediction);
-    be->table->argmax(be, s, logits, prediction);
+    RUN(argmax(be, s, logits, prediction), work_loss(s, 1));
 }
 
 /* ---- augmentation, optimizer ----------------------------------------------------------------- */
@@ -281,7 +313,7 @@ void op_augment(Backend *be, const AugmentShape *s, const uint8_t *pixels, const
               __func__, s->N, s->resize, s->crop);
     }
     REQUIRE_POINTERS(pixels, items, y);
-    be->table->augment(be, s, pixels, items, y);
+    RUN(augment(be, s, pixels, items, y), work_augment(be, s));
 }
 
 void op_sgd(Backend *be, const SgdShape *s, LossScale *scale, const float *dw, float *v, float *w,
@@ -303,7 +335,7 @@ void op_sgd(Backend *be, const SgdShape *s, LossScale *scale, const float *dw, f
         }
     }
     REQUIRE_POINTERS(dw, v, w);
-    be->table->sgd(be, s, scale, dw, v, w, w_act);
+    RUN(sgd(be, s, scale, dw, v, w, w_act), work_sgd(be, s, scale != NULL, w_act != NULL));
 }
 
 void op_cast(Backend *be, int64_t count, const float *x, void *y)
@@ -312,5 +344,5 @@ void op_cast(Backend *be, int64_t count, const float *x, void *y)
         fatal("%s: count %lld must be at least 1", __func__, (long long)count);
     }
     REQUIRE_POINTERS(x, y);
-    be->table->cast(be, count, x, y);
+    RUN(cast(be, count, x, y), work_cast(be, count));
 }

@@ -236,20 +236,24 @@ static int verify_checksum(const SafeFile *file, Err *err)
     return 0;
 }
 
-SafeFile *safetensors_open(const char *path, Err *err)
+SafeFile *safetensors_open_content(const char *name, char *content, size_t bytes, Err *err)
 {
     SafeFile *file = mem_zeroed(1, sizeof *file);
-    file->content = path_read(path, &file->bytes, err);
-    if (!file->content) {
-        safetensors_close(file);
-        return NULL;
-    }
+    file->content = content;
+    file->bytes = bytes;
     if (parse_header(file, err) != 0 || verify_checksum(file, err) != 0) {
-        err_context(err, "%s", path);
+        err_context(err, "%s", name);
         safetensors_close(file);
         return NULL;
     }
     return file;
+}
+
+SafeFile *safetensors_open(const char *path, Err *err)
+{
+    size_t bytes;
+    char *content = path_read(path, &bytes, err);
+    return content ? safetensors_open_content(path, content, bytes, err) : NULL;
 }
 
 void safetensors_close(SafeFile *file)
@@ -273,14 +277,25 @@ const SafeTensor *safetensors_at(const SafeFile *file, int index)
     return &file->tensor[index];
 }
 
-const SafeTensor *safetensors_find(const SafeFile *file, const char *name)
+TensorList safetensors_list(const SafeFile *file)
 {
-    for (int i = 0; i < file->count; i++) {
-        if (strcmp(file->tensor[i].name, name) == 0) {
-            return &file->tensor[i];
+    return (TensorList){.tensor = file->tensor, .count = file->count};
+}
+
+const SafeTensor *tensor_list_find(const TensorList *list, const char *name)
+{
+    for (int i = 0; i < list->count; i++) {
+        if (strcmp(list->tensor[i].name, name) == 0) {
+            return &list->tensor[i];
         }
     }
     return NULL;
+}
+
+const SafeTensor *safetensors_find(const SafeFile *file, const char *name)
+{
+    TensorList list = safetensors_list(file);
+    return tensor_list_find(&list, name);
 }
 
 const char *safetensors_metadata(const SafeFile *file, const char *key)

@@ -22,6 +22,12 @@ typedef struct {
     size_t bytes;
 } SafeTensor;
 
+/* Named tensors, wherever they were read from; whoever read them owns them. */
+typedef struct {
+    const SafeTensor *tensor;
+    int count;
+} TensorList;
+
 typedef struct {
     const char *key, *value;
 } SafeMetadata;
@@ -31,10 +37,18 @@ typedef struct SafeFile SafeFile;
 /* Reads and checks a whole file: header, dtypes, shapes against sizes, offsets that tile the data,
  * and the checksum if the file has one. NULL and err for anything that is not a sound file. */
 SafeFile *safetensors_open(const char *path, Err *err);
+
+/* The same for content in memory; name is for messages. Takes ownership of content (from mem.h). */
+SafeFile *safetensors_open_content(const char *name, char *content, size_t bytes, Err *err);
 void safetensors_close(SafeFile *file);
 
 int safetensors_count(const SafeFile *file);
 const SafeTensor *safetensors_at(const SafeFile *file, int index);
+
+TensorList safetensors_list(const SafeFile *file);
+
+/* NULL where the list has no tensor of that name. */
+const SafeTensor *tensor_list_find(const TensorList *list, const char *name);
 
 /* NULL where the file has no such tensor, or no such key. What is returned belongs to the file. */
 const SafeTensor *safetensors_find(const SafeFile *file, const char *name);

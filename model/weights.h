@@ -23,9 +23,18 @@ void weights_free(WeightList *list);
  * momentum false: momentum in the file is not needed and not read. */
 int weights_restore(Net *net, const SafeFile *file, bool momentum, Err *err);
 
+/* The same from a list of named tensors. */
+int weights_restore_list(Net *net, const TensorList *file, bool momentum, Err *err);
+
 /* Starts both trunks from the weights of one torchvision ResNet ("conv1.weight", ...; "fc.*" is
- * left out). Every trunk tensor must be there, and none that the trunk does not have; only batch
- * counters may be missing. On an error the network is unchanged. */
+ * left out): a safetensors file, or a state dict that torch.save wrote (pth.h), bare or under the
+ * key "state_dict" or "model". Every trunk tensor must be there, and none that the trunk does not
+ * have; only batch counters may be missing. On an error the network is unchanged. */
 int weights_load_pretrained(Net *net, const char *path, Err *err);
+
+/* The file with torchvision's ImageNet weights of ResNet-`depth` in the folder where PyTorch keeps
+ * what it has downloaded ($TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch): a new
+ * string. NULL and err, which says how to get it, if there is none. */
+char *weights_find_pretrained(int depth, Err *err);
 
 #endif

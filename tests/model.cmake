@@ -1,6 +1,7 @@
 rodeo_test(test_net SOURCES test_net.c golden.c LINKS rodeo_train lib_jansson)
 rodeo_test(test_params SOURCES test_params.c tensors.c LINKS rodeo_model)
 rodeo_test(test_weights SOURCES test_weights.c tensors.c LINKS rodeo_model)
+rodeo_test(test_pth SOURCES test_pth.c LINKS rodeo_model)
 rodeo_test(test_safetensors SOURCES test_safetensors.c safetensors_fixture.c LINKS rodeo_model)
 rodeo_test(test_safetensors_damage SOURCES test_safetensors_damage.c safetensors_fixture.c
            LINKS rodeo_model)

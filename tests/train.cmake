@@ -12,3 +12,4 @@ add_test(NAME check_events
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/with_reference.sh ${PROJECT_SOURCE_DIR}/.venv/bin/python
                  tensorboard ${CMAKE_CURRENT_SOURCE_DIR}/check_events.py $<TARGET_FILE:write_events>)
 set_tests_properties(check_events PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+rodeo_test(test_training SOURCES test_training.c training_fixture.c LINKS rodeo_train)

@@ -243,3 +243,8 @@ int trainer_epoch(Trainer *t, int epoch, EpochRecord *record, Err *err)
     t->state.steps += sums.steps;
     return rc;
 }
+
+Loader *trainer_open_loader(const Trainer *t, int epoch, int64_t *steps, Err *err)
+{
+    return open_training(t, (uint32_t)epoch, steps, err);
+}

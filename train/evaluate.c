@@ -3,83 +3,112 @@
 #include "base/mem.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* Device memory for the results of one batch, and their copies on the host. */
+/* What scoring one loader's batch gives: the groups' mean losses and hits, the pairs' predictions.
+ */
 typedef struct {
-    float *loss;
-    int32_t *correct, *prediction;
-    int32_t *prediction_host;
+    float loss[LOADER_MAX_GROUPS];
+    int32_t correct[LOADER_MAX_GROUPS];
+    int32_t prediction[]; /* [samples] */
 } Scores;
 
-static void scores_open(Scores *scores, Backend *be, int samples)
-{
-    size_t bytes = (size_t)samples * sizeof *scores->prediction;
-    scores->loss = device_alloc(be, sizeof *scores->loss);
-    scores->correct = device_alloc(be, sizeof *scores->correct);
-    scores->prediction = device_alloc(be, bytes);
-    scores->prediction_host = mem_alloc(bytes);
-}
+/* A batch whose scores are on their way to the host. */
+typedef struct {
+    Scores *scores; /* in memory that the device copies to */
+    DeviceEvent *done;
+    int groups, batch, pairs[LOADER_MAX_GROUPS];
+    PairPlan *plan; /* [samples] */
+} Scored;
 
-static void scores_close(Scores *scores, Backend *be)
-{
-    device_free(be, scores->loss);
-    device_free(be, scores->correct);
-    device_free(be, scores->prediction);
-    free(scores->prediction_host);
-}
+#define SCORED 2 /* the host scores one batch while it waits for the one before */
 
 typedef struct {
     const EvaluateSettings *settings;
     Net *net;
-    Scores scores;
     EvaluateResult *result;
     int64_t batches;
     double loss_sum;
+    Scores *scores; /* device */
+    size_t scores_bytes;
+    Scored scored[SCORED];
+    int64_t enqueued, read;
 } Evaluation;
 
-static void score_group(Evaluation *e, const Batch *batch, int group, const float *logits,
-                        int classes)
+static void scores_open(Evaluation *e, int samples)
 {
     Backend *be = e->net->be;
-    int slot = group * batch->batch;
-    LossShape shape = {.N = batch->pairs[group], .C = classes};
-    logits += (size_t)slot * (size_t)classes;
-    op_cross_entropy(be, &shape, logits, batch->labels + slot, 0.0f, NULL, e->scores.loss,
-                     e->scores.correct, NULL);
-    float loss;
-    int32_t correct;
-    device_copy_out(be, &loss, e->scores.loss, sizeof loss);
-    device_copy_out(be, &correct, e->scores.correct, sizeof correct);
-    e->loss_sum += (double)loss;
-    e->batches++;
-    e->result->pairs += shape.N;
-    e->result->correct += correct;
-    if (e->settings->predicted) {
-        op_argmax(be, &shape, logits, e->scores.prediction);
-        device_copy_out(be, e->scores.prediction_host, e->scores.prediction,
-                        (size_t)shape.N * sizeof(int32_t));
-        for (int i = 0; i < shape.N; i++) {
-            e->settings->predicted(e->settings->context, &batch->plan[slot + i],
-                                   e->scores.prediction_host[i]);
-        }
+    e->scores_bytes = sizeof *e->scores + (size_t)samples * sizeof *e->scores->prediction;
+    e->scores = device_alloc(be, e->scores_bytes);
+    device_zero(be, e->scores, e->scores_bytes);
+    for (int i = 0; i < SCORED; i++) {
+        e->scored[i].scores = device_host_alloc(be, e->scores_bytes);
+        e->scored[i].done = device_event_open(be);
+        e->scored[i].plan = mem_zeroed((size_t)samples, sizeof(PairPlan));
     }
 }
 
-/* Returns how many pairs the batch had. */
-static int score_batch(Evaluation *e, Input *input, const Batch *batch)
+static void scores_close(Evaluation *e)
 {
+    Backend *be = e->net->be;
+    device_synchronize(be);
+    for (int i = 0; i < SCORED; i++) {
+        device_host_free(be, e->scored[i].scores);
+        device_event_close(be, e->scored[i].done);
+        free(e->scored[i].plan);
+    }
+    device_free(be, e->scores);
+}
+
+/* Enqueues forward pass and scores of a batch. */
+static void score_batch(Evaluation *e, Input *input, const Batch *batch)
+{
+    Backend *be = e->net->be;
     bool rotations = e->settings->task == EVALUATE_ROTATIONS;
     int classes = rotations ? ROTATION_CLASSES : e->net->config.classes;
     input_augment(input, batch->pixels, batch->items);
     const float *logits = rotations ? net_eval_rotation(e->net, input->x[RGB], input->x[DEPTH])
                                     : net_eval_main(e->net, input->x[RGB], input->x[DEPTH]);
-    int pairs = 0;
-    for (int group = 0; group < batch->groups; group++) {
-        if (batch->pairs[group] > 0) {
-            score_group(e, batch, group, logits, classes);
-            pairs += batch->pairs[group];
+    Scored *scored = &e->scored[e->enqueued++ % SCORED];
+    scored->groups = batch->groups;
+    scored->batch = batch->batch;
+    memcpy(scored->pairs, batch->pairs, sizeof scored->pairs);
+    memcpy(scored->plan, batch->plan, (size_t)(batch->groups * batch->batch) * sizeof(PairPlan));
+    for (int g = 0; g < batch->groups; g++) {
+        int slot = g * batch->batch;
+        LossShape shape = {.N = batch->pairs[g], .C = classes};
+        const float *of_group = logits + (size_t)slot * (size_t)classes;
+        if (shape.N > 0) {
+            op_cross_entropy(be, &shape, of_group, batch->labels + slot, 0.0f, NULL,
+                             &e->scores->loss[g], &e->scores->correct[g], NULL);
+            op_argmax(be, &shape, of_group, e->scores->prediction + slot);
         }
     }
+    device_copy_out_async(be, scored->scores, e->scores, e->scores_bytes);
+    device_event_record(be, scored->done);
+}
+
+/* Waits for the scores of the oldest batch under way and counts them. Returns its pairs. */
+static int take_scores(Evaluation *e)
+{
+    Scored *scored = &e->scored[e->read++ % SCORED];
+    device_event_wait(e->net->be, scored->done);
+    int pairs = 0;
+    for (int g = 0; g < scored->groups; g++) {
+        if (scored->pairs[g] == 0) {
+            continue;
+        }
+        e->loss_sum += (double)scored->scores->loss[g];
+        e->batches++;
+        e->result->correct += scored->scores->correct[g];
+        pairs += scored->pairs[g];
+        int slot = g * scored->batch;
+        for (int i = slot; e->settings->predicted && i < slot + scored->pairs[g]; i++) {
+            e->settings->predicted(e->settings->context, &scored->plan[i],
+                                   scored->scores->prediction[i]);
+        }
+    }
+    e->result->pairs += pairs;
     return pairs;
 }
 
@@ -123,16 +152,22 @@ int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *
         return -1;
     }
     Evaluation e = {.settings = settings, .net = net, .result = result};
-    scores_open(&e.scores, net->be, settings->plan.batch);
+    scores_open(&e, net_samples(net));
     Progress *progress = progress_open(log, settings->label, "pairs", pairs);
     Batch batch;
     int rc = 0;
     while (!(settings->stop && *settings->stop) && (rc = loader_next(loader, &batch, err)) == 1) {
-        progress_advance(progress, score_batch(&e, input, &batch), NULL);
+        score_batch(&e, input, &batch);
+        if (e.enqueued - e.read == SCORED) {
+            progress_advance(progress, take_scores(&e), NULL);
+        }
+    }
+    while (e.read < e.enqueued) {
+        progress_advance(progress, take_scores(&e), NULL);
     }
     result->stopped = settings->stop && *settings->stop;
     progress_close(progress);
-    scores_close(&e.scores, net->be);
+    scores_close(&e);
     loader_close(loader);
     if (e.batches > 0) {
         result->accuracy = (double)result->correct / (double)result->pairs;

@@ -13,7 +13,7 @@
 #include <string.h>
 
 typedef struct {
-    const char *data_root, *checkpoint, *out, *cache_dir, *device;
+    const char *data_root, *checkpoint, *out, *cache_dir, *device, *precision;
     int batch, threads, gpu;
 } Options;
 
@@ -31,6 +31,9 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
                  "directory where that cannot be written)"),
         arg_int("batch_size", "N", &options->batch, 1, 65536, "Pairs a batch (default: 64)"),
         arg_text("device", "NAME", &options->device, "auto, cuda or cpu (default: auto)"),
+        arg_text("precision", "NAME", &options->precision,
+                 "fp32, tf32, fp16, bf16 or auto: fp16 on GPUs with tensor cores, else fp32 "
+                 "(default: auto)"),
         arg_int("gpu", "N", &options->gpu, 0, 1023, "Which GPU, counted from 0 (default: 0)"),
         arg_int("threads", "N", &options->threads, 0, 1024,
                 "CPU threads; 0 for all cores (default: 0)"),
@@ -89,7 +92,8 @@ static int open_checkpoint(Evaluator *e, Err *err)
 static int open_network(Evaluator *e, Err *err)
 {
     const Settings *s = &e->saved;
-    DeviceOptions device = {.threads = e->options->threads, .gpu = e->options->gpu};
+    DeviceOptions device = {
+        .threads = e->options->threads, .gpu = e->options->gpu, .precision = e->options->precision};
     NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
                                   .width = s->arch_width,
                                   .crop = s->crop_size},

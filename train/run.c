@@ -13,10 +13,15 @@
 #include <time.h>
 #include <unistd.h>
 
-int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err *err)
+void run_locate(Run *run, const Settings *settings, const char *name)
 {
     *run = (Run){.folder = path_join(settings->logdir, name)};
     run->metrics_path = path_join(run->folder, "metrics.jsonl");
+}
+
+int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err *err)
+{
+    run_locate(run, settings, name);
     if (path_make_folders(run->folder, err) != 0) {
         return err_context(err, "--logdir");
     }

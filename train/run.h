@@ -14,6 +14,9 @@ typedef struct {
     EventWriter *events;
 } Run;
 
+/* Says where the run's files are; touches nothing. */
+void run_locate(Run *run, const Settings *settings, const char *name);
+
 /* Creates the folder and checks that it can be written to, and starts its log file. */
 int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err *err);
 

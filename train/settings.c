@@ -32,7 +32,10 @@ void settings_free(Settings *settings)
     free(settings->pretrained);
     free(settings->cache_dir);
     free(settings->device);
+    free(settings->precision);
+    free(settings->passes);
     free(settings->arch);
+    free(settings->dump_plan);
     *settings = (Settings){0};
 }
 

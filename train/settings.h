@@ -16,11 +16,15 @@ typedef struct {
     char *target;     /* "ROD" */
     char *logdir;     /* "experiments" */
     char *suffix;     /* ending of the run name */
-    char *pretrained; /* "none" or a safetensors file */
+    char *pretrained; /* "none", "auto", or a safetensors or .pth file */
     char *cache_dir;  /* where packed data goes; NULL: pack_default_cache_dir */
     char *device;     /* "auto", "cuda" or "cpu" */
+    char *precision;  /* "auto", "fp32", "tf32", "fp16" or "bf16" */
+    char *passes;     /* "auto", "merged" or "separate" */
     char *arch;       /* "resnet18" or "resnet50" */
     bool resume, smallset, sanitycheck;
+    char *dump_plan; /* folder for some steps written out (plan_dump.h); NULL: train */
+    int steps;       /* how many */
     int epochs, batch_size;
     double lr, lr_mult, weight_decay, momentum, dropout_p;
     double weight_rot, weight_ent;

@@ -48,6 +48,12 @@ static const Setting table[] = {
     {AT(sanitycheck), .kind = SETTING_FLAG, .group = GROUP_RUN, .initial = "false", .fixed = true,
      .help = "Train without weight decay and print the mean classification loss after every "
              "batch: it must fall"},
+    {AT(dump_plan), .kind = SETTING_TEXT, .group = GROUP_RUN, .value = "FOLDER",
+     .help = "Instead of training, run --steps steps and write them to this folder: pictures, "
+             "crops, flips, rotations, dropout keys, losses, gradients' norms, and the weights "
+             "before and after; tests/reference/replay.py repeats them in PyTorch"},
+    {AT(steps), .kind = SETTING_INT, .group = GROUP_RUN, .value = "COUNT", .initial = "20",
+     .low = 0, .high = 1000000, .help = "Steps that --dump_plan runs; 0 writes the weights alone"},
     {AT(seed), .kind = SETTING_SEED, .group = GROUP_RUN, .value = "NUMBER", .initial = "0",
      .fixed = true, .help = "Every random choice follows from this number"},
     {AT(batch_size), .kind = SETTING_INT, .group = GROUP_OPTIMISATION, .value = "PAIRS",
@@ -80,10 +86,18 @@ static const Setting table[] = {
      .help = "Channels of the trunks' first stage; the later ones grow with it"},
     {AT(pretrained), .kind = SETTING_TEXT, .group = GROUP_NETWORK, .value = "FILE",
      .initial = "none",
-     .help = "Weights that both trunks start from, a safetensors file with torchvision's names, "
-             "or none"},
+     .help = "Weights that both trunks start from: a safetensors or .pth file with torchvision's "
+             "names, auto (torchvision's own file in PyTorch's download folder), or none"},
     {AT(device), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME", .initial = "auto",
      .choices = "auto cuda cpu", .help = "Where to compute: auto, cuda or cpu"},
+    {AT(precision), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME",
+     .initial = "auto", .choices = "auto fp32 tf32 fp16 bf16",
+     .help = "Number format of the computation: fp32, tf32, fp16 with a dynamic loss scale, bf16, "
+             "or auto: fp16 on GPUs with tensor cores, else fp32"},
+    {AT(passes), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME", .initial = "auto",
+     .choices = "auto merged separate",
+     .help = "Run a step's four batches through the network merged into one, or one after the "
+             "other in less memory; auto: merged where the GPU's memory suffices"},
     {AT(gpu), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "NUMBER", .initial = "0",
      .low = 0, .high = 1023, .help = "Which CUDA device"},
     {AT(num_workers), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "COUNT", .initial = "4",

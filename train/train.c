@@ -1,5 +1,6 @@
 #include "train/train.h"
 
+#include "train/plan_dump.h"
 #include "train/trainer.h"
 
 /* Trains, records and saves one epoch. Returns as trainer_epoch. */
@@ -56,7 +57,7 @@ int train_run(const Settings *settings, volatile const int *stop, Log *log, Err 
     Trainer trainer;
     int rc = trainer_open(&trainer, settings, stop, log, err);
     if (rc == 0) {
-        rc = run(&trainer, err);
+        rc = settings->dump_plan ? plan_dump(&trainer, err) : run(&trainer, err);
     }
     trainer_close(&trainer);
     return rc;

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_pth.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ static CorpusSettings corpus_settings(const Settings *s)
 static int open_device(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
-    DeviceOptions options = {.threads = s->threads, .gpu = s->gpu};
+    DeviceOptions options = {
+        .threads = s->threads, .gpu = s->gpu, .precision = s->precision, .cache_dir = s->logdir};
     t->be = device_open(s->device, &options, err);
     if (!t->be) {
         return -1;
@@ -42,6 +44,13 @@ static int open_device(Trainer *t, Err *err)
     return 0;
 }
 
+static int wanted_passes(const char *passes)
+{
+    return strcmp(passes, "auto") == 0     ? NET_AUTO
+           : strcmp(passes, "merged") == 0 ? NET_MERGED
+                                           : NET_SEPARATE;
+}
+
 static int open_net(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
@@ -52,9 +61,15 @@ static int open_net(Trainer *t, Err *err)
                         .dropout_p = (float)s->dropout_p,
                         .rotation_dropout_p = 0.5f};
     NetStep groups = step_groups(s->batch_size, s->weight_ent, s->weight_rot);
+    groups.passes = wanted_passes(s->passes);
     t->net = net_open(t->be, &config, &groups, s->seed, err);
     if (!t->net) {
         return -1;
+    }
+    if (net_passes(t->net) > 1) {
+        log_note(t->log, "A step's %d batches go through the network one after the other%s.",
+                 net_passes(t->net),
+                 strcmp(s->passes, "auto") == 0 ? ": memory does not suffice to merge them" : "");
     }
     input_open(&t->input, t->be, net_samples(t->net), s->image_size, s->crop_size);
     StepSettings step = {.lr = s->lr,
@@ -93,7 +108,7 @@ static int restore(Trainer *t, SafeFile *file, Err *err)
     return rc == 0 ? 0 : err_context(err, "cannot resume the run in %s", t->run.folder);
 }
 
-static int resume(Trainer *t, Err *err)
+static int resume_rodeo(Trainer *t, Err *err)
 {
     SafeFile *file = checkpoint_open(t->run.folder, t->log, err);
     if (!file) {
@@ -101,6 +116,20 @@ static int resume(Trainer *t, Err *err)
     }
     int rc = restore(t, file, err);
     safetensors_close(file);
+    return rc;
+}
+
+static int resume_pytorch(Trainer *t, Err *err)
+{
+    int64_t pairs = t->corpus.list[CORPUS_SOURCE_TRAIN].count;
+    int rc = checkpoint_pth_restore(t->run.folder, t->net, t->settings,
+                                    pairs / t->settings->batch_size, &t->state, t->log, err);
+    return rc == 0 ? 0 : err_context(err, "cannot resume the run in %s", t->run.folder);
+}
+
+static int resume(Trainer *t, Err *err)
+{
+    int rc = checkpoint_exists(t->run.folder) ? resume_rodeo(t, err) : resume_pytorch(t, err);
     if (rc == 0) {
         char saved[32];
         time_t when = (time_t)t->state.saved;
@@ -113,34 +142,51 @@ static int resume(Trainer *t, Err *err)
     return rc;
 }
 
-/* A fresh start: pretrained trunks, or the random ones that the net was opened with. */
-static int start_fresh(Trainer *t, Err *err)
+/* The trunks' weights before the first step: --pretrained's, or the random ones that the net was
+ * opened with. */
+static int load_pretrained(Trainer *t, Err *err)
 {
-    const Settings *s = t->settings;
-    if (s->resume) {
-        log_note(t->log, "No checkpoint in %s yet: starting at epoch 1.", t->run.folder);
-    }
-    if (strcmp(s->pretrained, "none") == 0) {
-        log_note(t->log, "The trunks start from random weights (--pretrained FILE starts them from "
-                         "torchvision's).");
+    const char *pretrained = t->settings->pretrained;
+    if (strcmp(pretrained, "none") == 0) {
+        log_note(t->log, "The trunks start from random weights (--pretrained auto starts them from "
+                         "torchvision's, --pretrained FILE from a file's).");
         return 0;
     }
-    if (weights_load_pretrained(t->net, s->pretrained, err) != 0) {
-        return err_context(err, "--pretrained");
+    char *path = strcmp(pretrained, "auto") == 0
+                     ? weights_find_pretrained(t->net->config.trunk.depth, err)
+                     : mem_string(pretrained);
+    int rc = path ? weights_load_pretrained(t->net, path, err) : -1;
+    if (rc == 0) {
+        log_note(t->log, "Both trunks start from %s.", path);
+    } else {
+        err_context(err, "--pretrained");
     }
-    log_note(t->log, "Both trunks start from %s.", s->pretrained);
-    return 0;
+    free(path);
+    return rc;
+}
+
+static int start_fresh(Trainer *t, Err *err)
+{
+    if (t->settings->resume) {
+        log_note(t->log, "No checkpoint in %s yet: starting at epoch 1.", t->run.folder);
+    }
+    return load_pretrained(t, err);
 }
 
 static int begin(Trainer *t, Err *err)
 {
     bool there = checkpoint_exists(t->run.folder);
+    bool leaves_run = t->settings->dump_plan != NULL;
     t->state.classes = t->corpus.classes;
-    if (there && !t->settings->resume && run_set_aside(&t->run, t->log, err) != 0) {
+    if (there && !t->settings->resume && !leaves_run && run_set_aside(&t->run, t->log, err) != 0) {
         return -1;
     }
-    int rc = there && t->settings->resume ? resume(t, err) : start_fresh(t, err);
-    return rc == 0 ? run_begin(&t->run, t->settings, t->state.epoch, err) : -1;
+    bool found = there || checkpoint_pth_exists(t->run.folder);
+    int rc = found && t->settings->resume ? resume(t, err) : start_fresh(t, err);
+    if (rc != 0 || leaves_run) {
+        return rc;
+    }
+    return run_begin(&t->run, t->settings, t->state.epoch, err);
 }
 
 /* The data's lists come first, so that a wrong data root leaves no run folder behind; the pictures
@@ -153,7 +199,11 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
     log_result(log, "Run: %s", name);
     int rc = corpus_read(&t->corpus, &corpus, err);
     if (rc == 0) {
-        rc = run_open(&t->run, settings, name, log, err);
+        if (settings->dump_plan) {
+            run_locate(&t->run, settings, name);
+        } else {
+            rc = run_open(&t->run, settings, name, log, err);
+        }
     }
     free(name);
     if (rc != 0) {

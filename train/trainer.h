@@ -25,10 +25,14 @@ typedef struct {
 } Trainer;
 
 /* Gets a run ready: folder, data, device, network, and where it goes on (checkpoint, pretrained or
- * random weights). trainer_close is to be called in any case. */
+ * random weights). With --dump_plan the run's folder is read, if it is there, but not touched.
+ * trainer_close is to be called in any case. */
 int trainer_open(Trainer *trainer, const Settings *settings, volatile const int *stop, Log *log,
                  Err *err);
 void trainer_close(Trainer *trainer);
+
+/* The loader of an epoch's training steps, and how many there are. */
+Loader *trainer_open_loader(const Trainer *trainer, int epoch, int64_t *steps, Err *err);
 
 /* Trains and tests one epoch, prints the experiment's lines, and fills the record; trainer->state
  * is then that epoch's. Returns 1 when stopped early, -1 with err on an error. */

@@ -31,7 +31,7 @@ typedef enum { CUDA_F32, CUDA_F16, CUDA_BF16 } CudaType;
 /* Channels that pictures are padded to: with four, a pixel is one aligned load in every type. */
 #define CUDA_PICTURE_CHANNELS 4
 
-typedef struct CudaBlock CudaBlock;       /* device memory that was outgrown: cuda/memory.c */
+typedef struct CudaBlock CudaBlock;         /* device memory that was outgrown: cuda/memory.c */
 typedef struct CudaConvPlans CudaConvPlans; /* chosen algorithms by shape: cuda/conv_plans.h */
 
 typedef struct {
@@ -115,7 +115,8 @@ void cublas_fail(cublasStatus_t status, const char *call, const char *file, int 
         }                                                                                          \
     } while (0)
 
-/* ---- helpers that operators share (cuda/rows.cu) ---------------------------------------------- */
+/* ---- helpers that operators share (cuda/rows.cu) ----------------------------------------------
+ */
 
 /* y[r, k] += bias[k] over y [rows, K] of the compute type, or of float32. */
 void cuda_add_bias(CudaBackend *cuda, int64_t rows, int K, const float *bias, bool float_output,
@@ -137,7 +138,8 @@ void cuda_pad_channels(CudaBackend *cuda, int64_t count, const void *narrow, voi
 void cuda_unpad_channels(CudaBackend *cuda, int64_t count, const void *padded, bool accumulate,
                          float *dw);
 
-/* ---- operators --------------------------------------------------------------------------------- */
+/* ---- operators ---------------------------------------------------------------------------------
+ */
 
 __typeof__(op_conv_fprop) cuda_conv_fprop;
 __typeof__(op_conv_dgrad) cuda_conv_dgrad;

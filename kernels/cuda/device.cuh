@@ -16,8 +16,8 @@
 #define FULL_WARP   0xffffffffu
 #define BLOCK_LIMIT 65535 /* of a grid's y and z */
 
-/* Enqueues a kernel on the stream of the current lane and checks that it could be. `name` is for the
- * message. */
+/* Enqueues a kernel on the stream of the current lane and checks that it could be. `name` is for
+ * the message. */
 template <typename... Params, typename... Args>
 static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...), dim3 grid,
                    dim3 block, Args &&...args)
@@ -46,7 +46,8 @@ __host__ __device__ static inline int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* ---- elements ---------------------------------------------------------------------------------- */
+/* ---- elements ----------------------------------------------------------------------------------
+ */
 
 __device__ static inline float to_float(float x)
 {
@@ -86,7 +87,8 @@ template <typename T> __device__ static inline float rounded(float x)
     return to_float(from_float<T>(x));
 }
 
-/* ---- vectors of elements ----------------------------------------------------------------------- */
+/* ---- vectors of elements -----------------------------------------------------------------------
+ */
 
 /* V elements that lie on an address that is a multiple of their size: one load. */
 template <typename T, int V> struct alignas(sizeof(T) * V) Packed {
@@ -123,14 +125,15 @@ template <typename T> static inline int vector_length(int64_t C)
     return longest;
 }
 
-/* Whether p may be accessed in vectors of V elements. Tensors from device_alloc always may; parts of
- * one may not. */
+/* Whether p may be accessed in vectors of V elements. Tensors from device_alloc always may; parts
+ * of one may not. */
 template <typename T> static inline bool is_aligned(const void *p, int V)
 {
     return (uintptr_t)p % (sizeof(T) * (size_t)V) == 0;
 }
 
-/* ---- sums -------------------------------------------------------------------------------------- */
+/* ---- sums --------------------------------------------------------------------------------------
+ */
 
 /* The sum over a warp, in every lane, always in the same order. All 32 lanes must call it. */
 __device__ static inline float warp_sum(float x)
@@ -151,7 +154,8 @@ __device__ static inline float warp_max(float x)
     return x;
 }
 
-/* ---- choosing a kernel's types ------------------------------------------------------------------ */
+/* ---- choosing a kernel's types ------------------------------------------------------------------
+ */
 
 /* CALL(T) with T = the backend's element type. */
 #define WITH_TYPE(cuda_type, CALL)                                                                 \

@@ -1,0 +1,151 @@
+/* What batch norm and the stem share: how threads are laid over a tensor [groups, rows, C], sums
+ * over the rows of a group, and the statistics and gradient factors that follow from them.
+ *
+ * A block has 256 threads: `across` of them side by side along the channels, each on a vector of V,
+ * the others further down the rows. A block works on one chunk of the rows of one group; a thread
+ * keeps its channels all the way, so that what belongs to a channel stays in registers. Sums go
+ * thread -> block (shared memory) -> chunks (a second kernel), in float32 and in an order that the
+ * shape alone decides. */
+#ifndef RODEO_KERNELS_CUDA_NORM_CUH
+#define RODEO_KERNELS_CUDA_NORM_CUH
+
+#include "kernels/cuda/device.cuh"
+
+#define NORM_THREADS 256
+#define NORM_BLOCKS  1024 /* aimed at: fills the largest GPUs, and gives short sums */
+
+typedef struct {
+    int groups, C, V;
+    int64_t rows;
+    int across, down; /* threads of a block along the channels and along the rows */
+    int tiles;        /* blocks along the channels */
+    int chunks;       /* of the rows of a group */
+    int64_t chunk_rows;
+} NormLayout;
+
+NormLayout norm_layout(int groups, int64_t rows, int C, int V);
+
+static inline dim3 norm_grid(const NormLayout *l)
+{
+    return dim3((unsigned)l->chunks, (unsigned)l->tiles, (unsigned)l->groups);
+}
+
+static inline dim3 norm_block(const NormLayout *l)
+{
+    return dim3((unsigned)l->across, (unsigned)l->down);
+}
+
+/* Bytes of the partial sums [groups, chunks, 2, C] that norm_store_sums writes, rounded up to 256.
+ */
+size_t norm_partial_bytes(const NormLayout *l);
+
+/* A thread's place. */
+struct NormThread {
+    int group, c;       /* c: first of its V channels */
+    bool active;        /* c lies within C */
+    int64_t first, end; /* its rows within the group: first, first + down, ... below end */
+};
+
+__device__ static inline NormThread norm_thread(const NormLayout &l)
+{
+    NormThread t;
+    t.group = (int)blockIdx.z;
+    t.c = ((int)blockIdx.y * l.across + (int)threadIdx.x) * l.V;
+    t.active = t.c < l.C;
+    int64_t begin = (int64_t)blockIdx.x * l.chunk_rows;
+    t.first = begin + threadIdx.y;
+    t.end = begin + l.chunk_rows < l.rows ? begin + l.chunk_rows : l.rows;
+    return t;
+}
+
+/* V float32 values of the thread's channels from p [C]. */
+template <int V> __device__ static inline void norm_channels(const float *p, float x[V])
+{
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        x[i] = p[i];
+    }
+}
+
+/* Adds up the two sums of all threads of the block that share a channel and writes them to
+ * partial [groups, chunks, 2, C]. Every thread of the block must call it. */
+template <int V>
+__device__ static inline void norm_store_sums(const NormLayout &l, const NormThread &t,
+                                              const float a[V], const float b[V], float *partial)
+{
+    __shared__ float sums[2 * V][NORM_THREADS + 1];
+    int thread = (int)threadIdx.y * l.across + (int)threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        sums[i][thread] = a[i];
+        sums[V + i][thread] = b[i];
+    }
+    __syncthreads();
+    float *chunk = partial + ((int64_t)t.group * l.chunks + blockIdx.x) * 2 * l.C;
+    int first_c = (int)blockIdx.y * l.across * V;
+    for (int k = thread; k < 2 * V * l.across; k += NORM_THREADS) {
+        int which = k / (V * l.across);
+        int channel = k % (V * l.across);
+        int c = first_c + channel;
+        if (c < l.C) {
+            const float *column = &sums[which * V + channel % V][channel / V];
+            float sum = 0.0f;
+            for (int row = 0; row < l.down; row++) {
+                sum += column[row * l.across];
+            }
+            chunk[(int64_t)which * l.C + c] = sum;
+        }
+    }
+}
+
+/* dx = scale g - shift - slope (x - mean), per group and channel: [groups, 3, C]. */
+static inline size_t norm_factor_bytes(int groups, int C)
+{
+    return (size_t)groups * 3 * (size_t)C * sizeof(float);
+}
+
+/* Statistics of every group of x; running statistics (NULL: left alone) move group by group. */
+void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, float *running_mean,
+                     float *running_var, float *batch_mean, float *batch_invstd);
+
+/* From partial sums of g and g (x - mean) to dgamma, dbeta and the factors of dx. */
+void norm_gradient_factors(CudaBackend *cuda, const NormLayout *l, const float *partial,
+                           const float *gamma, const float *batch_invstd, bool accumulate,
+                           float *factors, float *dgamma, float *dbeta);
+
+/* RUN(T, V) for the backend's element type and a vector length: the longest that fits C and the
+ * tensors' alignment. aligned: all tensors start on 16-byte boundaries. */
+template <typename T> static inline int norm_vector(int C, bool aligned)
+{
+    int V = aligned ? vector_length<T>(C) : 1;
+    return V == 2 ? 1 : V;
+}
+
+#define WITH_TYPE_AND_VECTOR(cuda_type, C, aligned, RUN)                                           \
+    do {                                                                                           \
+        if ((cuda_type) == CUDA_F32) {                                                             \
+            if (norm_vector<float>(C, aligned) == 4) {                                             \
+                RUN(float, 4);                                                                     \
+            } else {                                                                               \
+                RUN(float, 1);                                                                     \
+            }                                                                                      \
+        } else if ((cuda_type) == CUDA_F16) {                                                      \
+            WITH_HALF_VECTOR(__half, C, aligned, RUN);                                             \
+        } else {                                                                                   \
+            WITH_HALF_VECTOR(__nv_bfloat16, C, aligned, RUN);                                      \
+        }                                                                                          \
+    } while (0)
+
+#define WITH_HALF_VECTOR(T, C, aligned, RUN)                                                       \
+    do {                                                                                           \
+        int vector_ = norm_vector<T>(C, aligned);                                                  \
+        if (vector_ == 8) {                                                                        \
+            RUN(T, 8);                                                                             \
+        } else if (vector_ == 4) {                                                                 \
+            RUN(T, 4);                                                                             \
+        } else {                                                                                   \
+            RUN(T, 1);                                                                             \
+        }                                                                                          \
+    } while (0)
+
+#endif

@@ -1,0 +1,16 @@
+/* Whether this build has code for the GPU at hand. */
+#include "kernels/cuda/device.cuh"
+
+#include "kernels/cuda/probe.h"
+
+__global__ static void probe_kernel()
+{
+}
+
+cudaError_t cuda_probe(void)
+{
+    struct cudaFuncAttributes attributes;
+    cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
+    cudaGetLastError(); /* the error stays behind otherwise and would be taken for a later call's */
+    return status;
+}

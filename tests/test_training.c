@@ -1,0 +1,293 @@
+/* Whole training steps on a device: merged against one pass a group, recorded against operator by
+ * operator, the device against the CPU, and a training that is saved and gone on with against one
+ * that is not. RODEO_TEST_DEVICE and RODEO_TEST_PRECISION choose the device. */
+#include "base/mem.h"
+#include "model/weights.h"
+#include "tests/training_fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static TrainingKind kind_here(void)
+{
+    return (TrainingKind){.device = test_device(),
+                          .precision = test_precision(),
+                          .passes = NET_MERGED,
+                          .dropout_p = 0.5,
+                          .lr = 0.01};
+}
+
+/* Bounds by the compute type: unit roundoff times what a network of 20 layers makes of it, as seen
+ * on sound runs, with a factor of about four to spare. */
+typedef struct {
+    double loss;     /* of the first step */
+    double gradient; /* relative, of the whole arena, first step */
+    double later;    /* losses after some steps: differences grow as training amplifies them */
+} Bounds;
+
+static Bounds bounds_of(const char *precision)
+{
+    if (strcmp(precision, "fp32") == 0) {
+        return (Bounds){1e-5, 1e-3, 0.02};
+    }
+    if (strcmp(precision, "bf16") == 0) {
+        return (Bounds){0.1, 0.4, 0.5};
+    }
+    return (Bounds){0.02, 0.1, 0.15};
+}
+
+static void expect_same_bits(const float *a, const float *b, int64_t count, const char *what)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (memcmp(&a[i], &b[i], sizeof *a) != 0) {
+            fail_msg("%s: element %lld is %.9g and %.9g", what, (long long)i, (double)a[i],
+                     (double)b[i]);
+        }
+    }
+}
+
+static void expect_same_state(const Training *a, const Training *b)
+{
+    int64_t weights = a->net->params.weights.elements;
+    float *(*const copies[])(const Training *) = {training_weights, training_momentum,
+                                                  training_running};
+    static const char *const names[] = {"weights", "momentum", "running statistics"};
+    for (int i = 0; i < 3; i++) {
+        float *x = copies[i](a);
+        float *y = copies[i](b);
+        expect_same_bits(x, y, i < 2 ? weights : a->net->params.running.elements, names[i]);
+        free(x);
+        free(y);
+    }
+}
+
+static void expect_near(double a, double b, double tolerance, const char *what, int step)
+{
+    if (!(fabs(a - b) <= tolerance * (1.0 + fabs(b)))) {
+        fail_msg("%s of step %d: %.9g against %.9g, more than %g apart", what, step, a, b,
+                 tolerance);
+    }
+}
+
+static void expect_near_losses(const StepResult *a, const StepResult *b, double tolerance, int step)
+{
+    expect_near(a->cls, b->cls, tolerance, "classification loss", step);
+    expect_near(a->ent, b->ent, tolerance, "entropy loss", step);
+    expect_near(a->rot_source, b->rot_source, tolerance, "source rotation loss", step);
+    expect_near(a->rot_target, b->rot_target, tolerance, "target rotation loss", step);
+}
+
+/* Gradients of a differ from those of b by at most this, relative to their size, the loss scale
+ * taken out. */
+static void expect_near_gradients(const Training *a, double scale_a, const Training *b,
+                                  double scale_b, double tolerance)
+{
+    int64_t count = a->net->params.weights.elements;
+    float *x = training_gradients(a);
+    float *y = training_gradients(b);
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = (float)((double)x[i] / scale_a);
+        y[i] = (float)((double)y[i] / scale_b);
+    }
+    double difference = relative_difference(x, y, count);
+    if (!(difference <= tolerance)) {
+        fail_msg("gradients are %g apart, more than %g", difference, tolerance);
+    }
+    free(x);
+    free(y);
+}
+
+/* ---- tests -------------------------------------------------------------------------------------
+ */
+
+static void separate_passes_mean_the_same(void **state)
+{
+    (void)state;
+    TrainingKind kind = kind_here();
+    Training merged;
+    training_open(&merged, &kind);
+    kind.passes = NET_SEPARATE;
+    Training separate;
+    training_open(&separate, &kind);
+    assert_int_equal(net_passes(merged.net), 1);
+    assert_int_equal(net_passes(separate.net), TRAINING_GROUPS);
+    assert_true(net_bytes(separate.net) < net_bytes(merged.net));
+    Bounds bounds = bounds_of(device_precision(merged.be));
+    for (int step = 0; step < 3; step++) {
+        double scale_a = (double)step_loss_scale(merged.step).scale;
+        StepResult a = training_step(&merged, step);
+        StepResult b = training_step(&separate, step);
+        expect_near_losses(&b, &a, step == 0 ? bounds.loss : bounds.later, step);
+        if (step == 0) {
+            scale_a = scale_a > 0 ? scale_a : 1.0;
+            expect_near_gradients(&separate, scale_a, &merged, scale_a, bounds.gradient);
+            float *x = training_running(&separate);
+            float *y = training_running(&merged);
+            assert_true(relative_difference(x, y, merged.net->params.running.elements) <
+                        bounds.gradient);
+            free(x);
+            free(y);
+        }
+    }
+    for (int i = 0; i < merged.net->params.norms; i++) {
+        assert_int_equal(merged.net->params.norm[i].batches, separate.net->params.norm[i].batches);
+    }
+    training_close(&merged);
+    training_close(&separate);
+}
+
+static void recorded_steps_are_the_eager_ones(void **state)
+{
+    (void)state;
+    static const int passes[] = {NET_MERGED, NET_SEPARATE};
+    if (strcmp(test_device(), "cpu") == 0) {
+        skip(); /* the CPU records nothing */
+    }
+    for (int i = 0; i < 2; i++) {
+        TrainingKind kind = kind_here();
+        kind.passes = passes[i];
+        Training recorded;
+        training_open(&recorded, &kind);
+        kind.eager = true;
+        Training eager;
+        training_open(&eager, &kind);
+        for (int step = 0; step < 5; step++) {
+            StepResult a = training_step(&recorded, step);
+            StepResult b = training_step(&eager, step);
+            assert_memory_equal(&a.cls, &b.cls, sizeof a.cls);
+            assert_memory_equal(&a.rot_target, &b.rot_target, sizeof a.rot_target);
+        }
+        expect_same_state(&recorded, &eager);
+        training_close(&recorded);
+        training_close(&eager);
+    }
+}
+
+static int steps_against_the_cpu(void)
+{
+    const char *text = getenv("RODEO_TEST_STEPS");
+    return text ? atoi(text) : 6;
+}
+
+/* Without dropout's chance the losses of a device follow the CPU's. */
+static void losses_follow_the_cpu(void **state)
+{
+    (void)state;
+    TrainingKind kind = kind_here();
+    if (strcmp(kind.device, "cpu") == 0) {
+        skip(); /* it would be held against itself */
+    }
+    kind.lr = 0.001;
+    Training here;
+    training_open(&here, &kind);
+    kind.device = "cpu";
+    kind.precision = "fp32";
+    Training cpu;
+    training_open(&cpu, &kind);
+    Bounds bounds = bounds_of(device_precision(here.be));
+    for (int step = 0; step < steps_against_the_cpu(); step++) {
+        double scale = (double)step_loss_scale(here.step).scale;
+        StepResult a = training_step(&here, step);
+        StepResult b = training_step(&cpu, step);
+        expect_near_losses(&a, &b, step == 0 ? bounds.loss : bounds.later, step);
+        if (step == 0 && !a.overflow) {
+            expect_near_gradients(&here, scale > 0 ? scale : 1.0, &cpu, 1.0, bounds.gradient);
+        }
+    }
+    training_close(&here);
+    training_close(&cpu);
+}
+
+/* Saves a training through a weight file and goes on in a new one. */
+static void a_saved_training_goes_on_with_the_same_bits(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    char *path = mem_format("%s/state.safetensors", folder);
+    TrainingKind kind = kind_here();
+    Training whole;
+    Training first;
+    Training second;
+    Err err;
+    training_open(&whole, &kind);
+    training_open(&first, &kind);
+    training_open(&second, &kind);
+    for (int step = 0; step < 6; step++) {
+        training_step(&whole, step);
+        if (step < 3) {
+            training_step(&first, step);
+        }
+    }
+    WeightList weights = weights_collect(first.net);
+    assert_int_equal(safetensors_write(path, NULL, weights.tensor, weights.count, NULL, 0, &err),
+                     0);
+    weights_free(&weights);
+    SafeFile *file = safetensors_open(path, &err);
+    assert_non_null(file);
+    assert_int_equal(weights_restore(second.net, file, true, &err), 0);
+    safetensors_close(file);
+    LossScale scale = step_loss_scale(first.step);
+    step_restore_loss_scale(second.step, &scale);
+    for (int step = 3; step < 6; step++) {
+        training_step(&second, step);
+    }
+    expect_same_state(&whole, &second);
+    training_close(&whole);
+    training_close(&first);
+    training_close(&second);
+    unlink(path);
+    rmdir(folder);
+    free(path);
+}
+
+/* A loss scale that overflows fp16 costs the step and halves the scale, nothing else. */
+static void an_overflow_leaves_the_weights_alone(void **state)
+{
+    (void)state;
+    TrainingKind kind = kind_here();
+    Training t;
+    training_open(&t, &kind);
+    if (!device_needs_loss_scale(t.be)) {
+        training_close(&t);
+        skip();
+    }
+    int64_t count = t.net->params.weights.elements;
+    training_step(&t, 0);
+    float *before = training_weights(&t);
+    step_restore_loss_scale(t.step, &(LossScale){.scale = 0x1p40F, .good_steps = 5, .skipped = 2});
+    StepResult result = training_step(&t, 1);
+    assert_true(result.overflow);
+    assert_int_equal(result.skipped, 3);
+    assert_true(result.loss_scale == 0x1p39);
+    assert_int_equal(step_loss_scale(t.step).good_steps, 0);
+    float *after = training_weights(&t);
+    expect_same_bits(after, before, count, "weights");
+    step_restore_loss_scale(t.step, &(LossScale){.scale = 1024.0F});
+    result = training_step(&t, 1);
+    assert_false(result.overflow);
+    assert_int_equal(step_loss_scale(t.step).good_steps, 1);
+    free(before);
+    free(after);
+    training_close(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(separate_passes_mean_the_same),
+        cmocka_unit_test(recorded_steps_are_the_eager_ones),
+        cmocka_unit_test(losses_follow_the_cpu),
+        cmocka_unit_test(a_saved_training_goes_on_with_the_same_bits),
+        cmocka_unit_test(an_overflow_leaves_the_weights_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -184,7 +184,7 @@ template <typename T> __device__ static void write_pixel(const Sums *sum, T *to)
 /* across: tiles beside each other in a crop. blockIdx.x counts tiles row by row, picture by
  * picture. */
 template <typename T>
-__global__ void __launch_bounds__(BLOCK, 4)
+__global__ void __launch_bounds__(BLOCK)
     augment(int resize, int crop, int across, const uint8_t *__restrict__ pixels,
             const AugmentItem *items, T *y)
 {

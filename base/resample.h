@@ -13,6 +13,11 @@
 
 #define RESAMPLE_BITS 22 /* of a weight behind the point */
 
+/* How this header's inline function is declared; code for another processor sets it otherwise. */
+#ifndef RESAMPLE_INLINE
+#define RESAMPLE_INLINE static inline
+#endif
+
 /* Places for weights that every output needs at most. */
 int resample_taps(int inputs, int outputs);
 
@@ -25,7 +30,7 @@ void resample_filter(int inputs, int outputs, int taps, int32_t *first, int32_t 
 /* A filtered sum of 8-bit samples, rounded to 8 bits. The weights add up to 2^22 but for half a
  * unit each, so for any picture that fits into memory the result is within 0..255 without a clamp.
  */
-static inline uint8_t resample_round(int32_t sum)
+RESAMPLE_INLINE uint8_t resample_round(int32_t sum)
 {
     return (uint8_t)((sum + (1 << (RESAMPLE_BITS - 1))) >> RESAMPLE_BITS);
 }

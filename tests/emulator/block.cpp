@@ -56,6 +56,7 @@ struct Block {
     const Kernel *kernel = nullptr;
     int count = 0; /* threads */
     int ended = 0, at_barrier = 0;
+    int votes = 0, outcome = 0; /* of __syncthreads_count, before and after the barrier */
     std::vector<Thread> threads;
     std::vector<int> queue; /* those that can run */
     int current = 0;
@@ -336,6 +337,8 @@ static void release_barrier()
 {
     Block &b = block();
     b.at_barrier = 0;
+    b.outcome = b.votes;
+    b.votes = 0;
     for (int i = 0; i < b.count; i++) {
         b.threads[(size_t)i].phase = Phase::running;
         b.queue.push_back(i);
@@ -345,7 +348,7 @@ static void release_barrier()
 static void run_block()
 {
     Block &b = block();
-    b.ended = b.at_barrier = 0;
+    b.ended = b.at_barrier = b.votes = 0;
     b.threads.assign((size_t)b.count, Thread());
     for (int i = 0; i < b.count; i++) {
         b.queue.push_back(i);
@@ -423,11 +426,28 @@ void run_grid(const std::string &name, dim3 grid, dim3 size, const Kernel &kerne
 
 } // namespace rodeo_emulator
 
-void __syncthreads()
+int __syncthreads_count(int predicate)
 {
     using namespace rodeo_emulator;
     Block &b = block();
     b.threads[(size_t)b.current].phase = Phase::barrier;
     b.at_barrier++;
+    b.votes += predicate != 0;
     suspend();
+    return b.outcome;
+}
+
+void __syncthreads()
+{
+    __syncthreads_count(0);
+}
+
+int __syncthreads_or(int predicate)
+{
+    return __syncthreads_count(predicate) != 0;
+}
+
+int __syncthreads_and(int predicate)
+{
+    return __syncthreads_count(predicate) == rodeo_emulator::block().count;
 }

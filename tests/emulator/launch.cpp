@@ -108,3 +108,15 @@ cudaError_t launch(const cudaLaunchConfig_t *config, const void *kernel, size_t 
 }
 
 } // namespace rodeo_emulator
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *kernel)
+{
+    using namespace rodeo_emulator;
+    Lock lock(state().mutex);
+    if (kernel == nullptr) {
+        return report(cudaErrorInvalidDeviceFunction);
+    }
+    int sm = state().major * 10 + state().minor;
+    *attributes = {0, 0, 0, 1024, 0, sm, sm};
+    return cudaSuccess;
+}

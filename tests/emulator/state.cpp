@@ -265,6 +265,7 @@ cudaError_t cudaPeekAtLastError(void)
     X(cudaErrorNoDevice, "no CUDA-capable device is detected")                                     \
     X(cudaErrorInvalidDevice, "invalid device ordinal")                                            \
     X(cudaErrorNoKernelImageForDevice, "no kernel image is available for the device")              \
+    X(cudaErrorUnsupportedPtxVersion, "the PTX was compiled with an unsupported toolchain")        \
     X(cudaErrorInvalidResourceHandle, "invalid resource handle")                                   \
     X(cudaErrorIllegalState, "the operation cannot be performed in the present state")             \
     X(cudaErrorNotReady, "device not ready")                                                       \

@@ -34,6 +34,7 @@ typedef enum cudaError {
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
     cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorUnsupportedPtxVersion = 222,
     cudaErrorInvalidResourceHandle = 400,
     cudaErrorIllegalState = 401,
     cudaErrorNotReady = 600,
@@ -100,7 +101,9 @@ typedef enum cudaDataType_t {
     CUDA_R_8I = 3,
     CUDA_R_32I = 10,
     CUDA_R_16BF = 14
-} cudaDataType;
+} cudaDataType_t;
+
+typedef cudaDataType_t cudaDataType;
 
 #define cudaStreamDefault              0x00
 #define cudaStreamNonBlocking          0x01
@@ -160,6 +163,16 @@ struct cudaDeviceProp {
     int regsPerMultiprocessor;
 };
 
+struct cudaFuncAttributes {
+    size_t sharedSizeBytes;
+    size_t constSizeBytes;
+    size_t localSizeBytes;
+    int maxThreadsPerBlock;
+    int numRegs;
+    int ptxVersion;
+    int binaryVersion;
+};
+
 #include "emulator_vector.h"
 
 typedef struct cudaLaunchAttribute_st cudaLaunchAttribute; /* none is supported */
@@ -191,6 +204,9 @@ cudaError_t cudaGetLastError(void);
 cudaError_t cudaPeekAtLastError(void);
 const char *cudaGetErrorName(cudaError_t error);
 const char *cudaGetErrorString(cudaError_t error);
+
+/* Sizes and register counts are unknown here: 0. */
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel);
 
 /* ---- memory ------------------------------------------------------------------------------------
  */

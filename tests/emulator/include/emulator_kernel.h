@@ -65,6 +65,11 @@ template <typename T> T shuffle(unsigned mask, T value, int source)
 
 void __syncthreads();
 
+/* The same barrier with a vote of all threads of the block. */
+int __syncthreads_count(int predicate);
+int __syncthreads_or(int predicate);
+int __syncthreads_and(int predicate);
+
 inline void __syncwarp(unsigned mask = 0xffffffffu)
 {
     rodeo_emulator::warp_exchange(rodeo_emulator::Exchange::sync, mask, 0, 0);
@@ -408,6 +413,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
     return rodeo_emulator::launch(
         config, reinterpret_cast<const void *>(kernel), (sizeof(std::decay_t<Params>) + ... + 0),
         [kernel, copied] { std::apply([kernel](auto... a) { kernel(a...); }, copied); });
+}
+
+template <typename T> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, T *kernel)
+{
+    return ::cudaFuncGetAttributes(attributes, reinterpret_cast<const void *>(kernel));
 }
 
 template <typename T> cudaError_t cudaMalloc(T **memory, size_t bytes)

@@ -1,0 +1,49 @@
+# An emulation of the CUDA runtime, cuDNN and cuBLAS on the CPU, and rodeo_emulated_library(), which
+# builds CUDA sources against it.
+enable_language(CXX)
+find_package(Boost COMPONENTS context)
+if(NOT Boost_FOUND)
+  message(FATAL_ERROR "Boost.Context was not found (Debian package libboost-context-dev): run scripts/bootstrap first")
+endif()
+
+set(emulator_folder ${CMAKE_CURRENT_LIST_DIR})
+
+# What rodeo_flags has, as far as it is not for C alone.
+set(emulator_options -Wall -Wextra -Werror -Wshadow -fno-math-errno -ffp-contract=off)
+
+file(GLOB emulator_sources CONFIGURE_DEPENDS ${emulator_folder}/*.cpp)
+add_library(cuda_emulator STATIC ${emulator_sources})
+target_include_directories(cuda_emulator PUBLIC ${emulator_folder}/include PRIVATE ${emulator_folder})
+target_compile_features(cuda_emulator PRIVATE cxx_std_17)
+target_compile_options(cuda_emulator PRIVATE ${emulator_options})
+target_link_libraries(cuda_emulator PUBLIC Boost::context Threads::Threads)
+if(RODEO_SANITIZE)
+  target_compile_options(cuda_emulator PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all)
+  target_link_options(cuda_emulator PUBLIC -fsanitize=address,undefined)
+endif()
+# Convolutions are what takes time; what they access is checked before, so they need no sanitizers.
+set_source_files_properties(${emulator_folder}/products.cpp PROPERTIES
+  COMPILE_OPTIONS "-O3;-fno-sanitize=all")
+
+# rodeo_emulated_library(NAME SOURCES ... LINKS ...): a static library of CUDA sources; .cu is compiled
+# as C++17, .c as C. Sources of other folders may be compiled as CUDA there; here they are C++.
+function(rodeo_emulated_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  foreach(source ${ARG_SOURCES})
+    if(source MATCHES "\\.cu$")
+      set_source_files_properties(${source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+    endif()
+  endforeach()
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_include_directories(${name} BEFORE PUBLIC ${emulator_folder}/include ${PROJECT_SOURCE_DIR})
+  target_compile_features(${name} PRIVATE cxx_std_17)
+  target_compile_definitions(${name} PUBLIC _GNU_SOURCE _FILE_OFFSET_BITS=64
+                                            RODEO_VERSION="${PROJECT_VERSION}")
+  target_compile_options(${name} PRIVATE ${emulator_options} -Wno-unknown-pragmas)
+  if(RODEO_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=address,undefined -fno-omit-frame-pointer
+                                           -fno-sanitize-recover=all)
+  endif()
+  target_link_libraries(${name} PUBLIC cuda_emulator ${ARG_LINKS})
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+endfunction()

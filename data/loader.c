@@ -304,12 +304,8 @@ static void fill_batch(const Loader *loader, const Slot *slot, Batch *batch)
 static int tell_damage(const Loader *loader, const Slot *slot, Err *err)
 {
     int pair = slot->damaged / MODALITIES;
-    const char *path = pack_path(pack_of_pair(loader, pair));
-    return err_set(err,
-                   "%s: the %s picture of pair %lld does not match its checksum: remove the file "
-                   "and run again, it is built anew",
-                   path, slot->damaged % MODALITIES == RGB ? "RGB" : "depth",
-                   (long long)slot->plan[pair].index);
+    return pack_tell_damage(pack_of_pair(loader, pair), slot->plan[pair].index,
+                            slot->damaged % MODALITIES, err);
 }
 
 /* Gives the slots handed out so far back to the workers, once enough of them have come together to

@@ -298,8 +298,8 @@ static void damaged_pixels_are_named(void **state)
     }
     assert_int_equal(rc, -1);
     assert_true(good < 5);
-    assert_non_null(strstr(err.text, "synROD-train-32.pack: the depth picture of pair 11 does not "
-                                     "match its checksum: remove the file"));
+    assert_non_null(strstr(err.text, "synROD-train-32.pack: the depth picture of pair 11, "
+                                     "thing4/depth/p11.png, does not match its checksum"));
     assert_int_equal(loader_next(loader, &batch, &err), -1);
     loader_close(loader);
 }

@@ -9,14 +9,16 @@
 #include <string.h>
 #include <time.h>
 
-static CorpusSettings corpus_settings(const Settings *s)
+static CorpusSettings corpus_settings(const Settings *s, volatile const int *stop)
 {
     return (CorpusSettings){.data_root = s->data_root,
                             .source = s->source,
                             .target = s->target,
                             .cache_dir = s->cache_dir,
                             .smallset = s->smallset,
-                            .resize = s->image_size};
+                            .resize = s->image_size,
+                            .skip_bad = s->skip_bad,
+                            .stop = stop};
 }
 
 static int open_device(Trainer *t, Err *err)
@@ -194,7 +196,7 @@ static int begin(Trainer *t, Err *err)
 int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
     *t = (Trainer){.settings = settings, .stop = stop, .log = log};
-    CorpusSettings corpus = corpus_settings(settings);
+    CorpusSettings corpus = corpus_settings(settings, stop);
     char *name = settings_run_name(settings);
     log_result(log, "Run: %s", name);
     int rc = corpus_read(&t->corpus, &corpus, err);

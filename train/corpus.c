@@ -147,8 +147,24 @@ int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first,
     return rc;
 }
 
+int corpus_place(Corpus *corpus, Backend *be, const char *tier, Pool *pool, Log *log, Err *err)
+{
+    StoreSettings settings = {.be = be, .pool = pool, .log = log};
+    if (tier_parse(tier, &settings.tier, err) != 0) {
+        return -1;
+    }
+    for (int set = 0; set < CORPUS_SETS; set++) {
+        if (corpus->pack[set]) {
+            settings.packs[settings.count++] = corpus->pack[set];
+        }
+    }
+    corpus->store = store_open(&settings, err);
+    return corpus->store ? 0 : -1;
+}
+
 void corpus_close(Corpus *corpus)
 {
+    store_close(corpus->store);
     for (int i = 0; corpus->class_names && i < corpus->classes; i++) {
         free(corpus->class_names[i]);
     }

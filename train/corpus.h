@@ -4,7 +4,7 @@
 #define RODEO_TRAIN_CORPUS_H
 
 #include "base/log.h"
-#include "data/pack.h"
+#include "data/store.h"
 
 typedef enum { CORPUS_SOURCE_TRAIN, CORPUS_SOURCE_TEST, CORPUS_TARGET, CORPUS_SETS } CorpusSet;
 
@@ -21,6 +21,7 @@ typedef struct {
 typedef struct {
     PairList list[CORPUS_SETS]; /* once packed, pair i of a list is pair i of its pack */
     Pack *pack[CORPUS_SETS];
+    Store *store;       /* where the packs' pictures are; NULL before corpus_place */
     int classes;        /* of the source training set; 0: its list is not known yet */
     char **class_names; /* [classes] */
 } Corpus;
@@ -36,7 +37,11 @@ int corpus_read(Corpus *corpus, const CorpusSettings *settings, Err *err);
 int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first, Pool *pool,
                 Log *log, Err *err);
 
-/* Safe on a corpus that is {0} or half open. */
+/* Places the pictures of all packs for the run, once the network has the memory that it needs: tier
+ * is "auto", "device", "ram" or "disk" (store.h). */
+int corpus_place(Corpus *corpus, Backend *be, const char *tier, Pool *pool, Log *log, Err *err);
+
+/* Safe on a corpus that is {0} or half open. Comes before its device is closed. */
 void corpus_close(Corpus *corpus);
 
 #endif

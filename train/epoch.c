@@ -49,7 +49,8 @@ static int workers(const Trainer *t)
 /* Opens the training loaders of an epoch: its steps are one pass over the source. */
 static Loader *open_training(const Trainer *t, uint32_t epoch, int64_t *steps, Err *err)
 {
-    LoaderSettings s = {.be = t->be, .consecutive = 1, .workers = workers(t)};
+    LoaderSettings s = {
+        .be = t->be, .store = t->corpus.store, .consecutive = 1, .workers = workers(t)};
     s.source[s.sources++] = plan_settings(t, LOADER_SOURCE, epoch);
     if (t->net->step.main_groups == 2) {
         s.source[s.sources++] = plan_settings(t, LOADER_TARGET, epoch);
@@ -146,6 +147,7 @@ static bool is_rotation(LoaderId loader)
 static int run_test(Trainer *t, const Test *test, int epoch, Err *err)
 {
     EvaluateSettings settings = {.plan = plan_settings(t, test->loader, 0),
+                                 .store = t->corpus.store,
                                  .task = is_rotation(test->loader) ? EVALUATE_ROTATIONS
                                                                    : EVALUATE_CLASSES,
                                  .max_batches = test->capped ? t->settings->test_batches : 0,

@@ -111,7 +111,7 @@ static int open_network(Evaluator *e, Err *err)
         return err_context(err, "%s", e->options->checkpoint);
     }
     input_open(&e->input, e->be, net_samples(e->net), s->image_size, s->crop_size);
-    return 0;
+    return corpus_place(&e->corpus, e->be, "auto", e->pool, e->log, err);
 }
 
 static int open_data(Evaluator *e, Err *err)
@@ -165,6 +165,7 @@ static int evaluate_set(Evaluator *e, CorpusSet set, const char *name, const cha
                  .loader = set == CORPUS_TARGET ? LOADER_TARGET_TEST : LOADER_SOURCE_TEST,
                  .batch = e->options->batch,
                  .crop = e->saved.crop_size},
+        .store = e->corpus.store,
         .task = EVALUATE_CLASSES,
         .workers = 1,
         .label = "Evaluation: ",
@@ -235,8 +236,8 @@ int main(int argc, char **argv)
     }
     input_close(&e.input);
     net_close(e.net);
-    device_close(e.be);
     corpus_close(&e.corpus);
+    device_close(e.be);
     pool_close(e.pool);
     safetensors_close(e.file);
     settings_free(&e.saved);

@@ -213,7 +213,8 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
     }
     t->pool = pool_open(settings->threads);
     if (corpus_pack(&t->corpus, &corpus, CORPUS_SOURCE_TRAIN, t->pool, log, err) != 0 ||
-        open_device(t, err) != 0 || open_net(t, err) != 0) {
+        open_device(t, err) != 0 || open_net(t, err) != 0 ||
+        corpus_place(&t->corpus, t->be, settings->tier, t->pool, log, err) != 0) {
         return -1;
     }
     return begin(t, err);
@@ -224,8 +225,8 @@ void trainer_close(Trainer *t)
     step_close(t->step);
     input_close(&t->input);
     net_close(t->net);
-    device_close(t->be);
     corpus_close(&t->corpus);
+    device_close(t->be);
     pool_close(t->pool);
     run_close(&t->run);
     *t = (Trainer){0};

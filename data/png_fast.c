@@ -280,7 +280,7 @@ bool png_decode_fast(Picture *picture, const void *data, size_t bytes)
     Layout layout = {0};
     uint8_t *raw = NULL;
     bool decoded = false;
-    if (bytes >= UINT32_MAX || !read_chunks(data, bytes, &layout)) {
+    if (bytes < SIGNATURE_BYTES || bytes >= UINT32_MAX || !read_chunks(data, bytes, &layout)) {
         goto done;
     }
     size_t raw_bytes = (size_t)layout.height * (1 + (size_t)layout.width * (size_t)layout.channels);

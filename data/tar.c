@@ -50,6 +50,12 @@ typedef struct {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
+static int tell_no_tar(const char *path, struct archive *archive, Err *err)
+{
+    return err_set(err, "%s: is neither a folder nor a sound tar file (plain, .gz or .zst): %s",
+                   path, archive_error_string(archive));
+}
+
 static struct archive *open_archive(const char *path, Err *err)
 {
     struct archive *archive = archive_read_new();
@@ -58,17 +64,11 @@ static struct archive *open_archive(const char *path, Err *err)
         fatal("libarchive cannot start: out of memory, or built without tar");
     }
     if (archive_read_open_filename(archive, path, READ_BYTES) != ARCHIVE_OK) {
-        err_set(err, "%s: cannot be read as a tar file: %s", path, archive_error_string(archive));
+        tell_no_tar(path, archive, err);
         archive_read_free(archive);
         return NULL;
     }
     return archive;
-}
-
-static int tell_no_tar(const char *path, struct archive *archive, Err *err)
-{
-    return err_set(err, "%s: is neither a folder nor a sound tar file (plain, .gz or .zst): %s",
-                   path, archive_error_string(archive));
 }
 
 int tar_check(const char *path, Err *err)

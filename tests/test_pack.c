@@ -321,6 +321,47 @@ static void the_first_bad_picture_is_named(void **state)
     assert_cache_is_empty(f);
 }
 
+/* Pairs with a bad picture are left out, named, and their number is limited. */
+static void bad_pictures_may_be_left_out(void **state)
+{
+    Fixture *f = *state;
+    Err err = {0};
+    fixture_write(f->root, "synROD/thing4/depth/p18.png", "no picture");
+    fixture_write(f->root, "synROD/thing5/rgb/p19.png", "");
+    fixture_write(f->root, "synROD/thing5/depth/p19.png", "no picture");
+    PackSettings settings = settings_of(f);
+    settings.skip_bad = 2;
+    assert_null(pack_open_or_build(&f->list, &settings, f->cache, &err));
+    assert_non_null(strstr(err.text, "synROD-train: more than 2 pictures (--skip_bad) cannot be "
+                                     "decoded, the first: "));
+    assert_non_null(strstr(err.text, "synROD/thing4/depth/p18.png: is not a picture"));
+    assert_cache_is_empty(f);
+    settings.skip_bad = 3;
+    Pack *pack = pack_open_or_build(&f->list, &settings, f->cache, &err);
+    assert_non_null(pack);
+    assert_int_equal(pack_count(pack), PAIRS - 2);
+    static const char *const skipped[] = {"thing4/depth/p18.png", "thing5/rgb/p19.png",
+                                          "thing5/depth/p19.png"};
+    assert_int_equal(pack_skipped(pack), 3);
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(pack_skipped_path(pack, i), skipped[i]);
+    }
+    assert_string_equal(pack_skipped_reason(pack, 1), "is empty");
+    PairList kept;
+    pack_list(pack, &kept);
+    for (int64_t i = 0; i < kept.count; i++) {
+        const Pair *expected = &f->list.pairs[i < 18 ? i : i + 2];
+        assert_string_equal(kept.pairs[i].path[RGB], expected->path[RGB]);
+        assert_string_equal(kept.pairs[i].path[DEPTH], expected->path[DEPTH]);
+        assert_int_equal(kept.pairs[i].label, expected->label);
+    }
+    assert_int_equal(kept.classes, f->list.classes);
+    pairs_free(&kept);
+    assert_int_equal(pack_verify(pack, f->pool, NULL, &err), 0);
+    pack_close(pack);
+    expect_failure(f, "thing4/depth/p18.png: is not a picture");
+}
+
 static void missing_pictures_stop_before_the_build(void **state)
 {
     Fixture *f = *state;
@@ -459,6 +500,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(truncated_packs_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_pixel_is_found_and_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_first_bad_picture_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bad_pictures_may_be_left_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missing_pictures_stop_before_the_build, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failing_write_leaves_nothing_behind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_full_disk_leaves_nothing_behind, set_up, tear_down),

@@ -365,10 +365,11 @@ static void note_result(const Build *build, double seconds, const char *path)
              (double)pictures / (seconds > 0 ? seconds : 1e-9), path);
     if (build->bad > 0) {
         log_warning(log,
-                    "%s: %d pictures cannot be decoded: %lld pairs are left out (pack --info "
-                    "%s lists them)",
+                    "%s: %d pictures cannot be decoded: %lld of the %lld pairs are left out (pack "
+                    "--info %s lists them)",
                     build->list->name, build->bad,
-                    (long long)(build->list->count - (int64_t)build->header.pairs), path);
+                    (long long)(build->list->count - (int64_t)build->header.pairs),
+                    (long long)build->list->count, path);
     }
 }
 

@@ -9,4 +9,8 @@
 /* XXH3-64 with seed 0 of `bytes` bytes. */
 uint64_t checksum_xxh3(const void *data, size_t bytes);
 
+/* The same of two pieces as if they followed each other. */
+uint64_t checksum_xxh3_of_two(const void *first, size_t first_bytes, const void *second,
+                              size_t second_bytes);
+
 #endif

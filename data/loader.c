@@ -4,21 +4,24 @@
  * time. Where every picture goes is decided when the step is planned, under the lock, so a batch
  * does not depend on who gathers what. loader_next copies a finished slot to the device, always to
  * the same addresses: a captured step can be replayed on them, and the device's order of work keeps
- * a copy from overtaking the step that still reads the last one. A slot may be filled again only
- * once its copy has run. That is known after a device_synchronize, one for every LOADER_COPIES
- * steps, so that the host can stay ahead of the device in between. */
+ * a copy from overtaking the step that still reads the last one. A slot may be filled again once
+ * its own copy has run; an event tells that, so the host never waits for the work behind it.
+ *
+ * Where all pixels are on the device (the store's tier device), a slot holds only what is to be
+ * done with them, and nothing is gathered. */
 #include "data/loader.h"
 
 #include "base/mem.h"
 #include "data/checksum.h"
+#include "data/read_ahead.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LOADER_SLOTS    4  /* steps in host memory */
-#define LOADER_COPIES   2  /* of them, at most so many whose copy may still be under way */
+#define LOADER_SLOTS    6  /* steps in host memory */
+#define LOADER_COPIES   3  /* of them, at most so many whose copy may still be under way */
 #define PICTURES_A_TAKE 8  /* that a worker gathers before it comes back for more */
 #define ALIGNMENT       64 /* bytes, of pictures and of the parts of a slot */
 
@@ -28,7 +31,8 @@ typedef struct {
     int pairs[LOADER_MAX_GROUPS];
     size_t bytes;    /* of host in use */
     int taken, left; /* pictures given to workers; pictures not yet gathered */
-    int damaged;     /* lowest picture whose checksum failed, or `pictures` */
+    int damaged;     /* lowest picture that is not what it should be, or `pictures` */
+    Err err;         /* what is wrong with it */
 } Slot;
 
 struct Loader {
@@ -38,7 +42,11 @@ struct Loader {
     int pictures; /* of one step, with the repeated ones: groups * batch * MODALITIES */
     int64_t end;  /* behind the last step */
     size_t items_at[MODALITIES], labels_at, pixels_at; /* in a slot and in device memory */
-    uint8_t *device;
+    Store *store;
+    Store *own_store; /* the same, if the settings name none */
+    bool resident;    /* the pixels are on the device */
+    ReadAhead *ahead; /* in the tier disk */
+    LoaderMemory *memory;
     Slot slots[LOADER_SLOTS];
     pthread_t *threads;
     int started;
@@ -100,28 +108,32 @@ static const Pack *pack_of_pair(const Loader *loader, int pair)
     return loader->settings.source[pair / batch / loader->settings.consecutive].pack;
 }
 
-/* Decides where each picture goes: in the order of the pairs, without gaps but for alignment. */
+/* Decides where each picture goes: in the order of the pairs, without gaps but for alignment; or
+ * finds where it lies on the device. */
 static void place_pictures(Loader *loader, Slot *slot)
 {
-    size_t offset = 0;
+    size_t end = 0;
     int32_t *labels = (int32_t *)(slot->host + loader->labels_at);
     for (int i = 0; i < loader->pictures / MODALITIES; i++) {
         const PairPlan *plan = &slot->plan[i];
+        const Pack *pack = pack_of_pair(loader, i);
         labels[i] = plan->label;
         for (int m = 0; m < MODALITIES; m++) {
-            PackedPicture picture = pack_picture(pack_of_pair(loader, i), plan->index, m);
+            PackedPicture picture = pack_picture(pack, plan->index, m);
             AugmentItem *items = (AugmentItem *)(slot->host + loader->items_at[m]);
-            items[i] = (AugmentItem){.offset = (int64_t)offset,
-                                     .width = picture.width,
-                                     .height = picture.height,
-                                     .top = plan->top,
-                                     .left = plan->left,
-                                     .flip = plan->flip,
-                                     .quarter_turns = plan->quarter_turns[m]};
-            offset += align((size_t)picture.width * (size_t)picture.height * 3);
+            items[i] = (AugmentItem){
+                .offset = loader->resident ? store_offset(loader->store, pack) + picture.offset
+                                           : (int64_t)end,
+                .width = picture.width,
+                .height = picture.height,
+                .top = plan->top,
+                .left = plan->left,
+                .flip = plan->flip,
+                .quarter_turns = plan->quarter_turns[m]};
+            end += align((size_t)picture.width * (size_t)picture.height * 3);
         }
     }
-    slot->bytes = loader->pixels_at + offset;
+    slot->bytes = loader->pixels_at + (loader->resident ? 0 : end);
 }
 
 /* Plans the next step if there is one and its slot is free. */
@@ -132,8 +144,8 @@ static bool plan_next_step(Loader *loader)
     }
     int64_t step = loader->planned++;
     Slot *slot = slot_of(loader, step);
-    slot->taken = 0;
-    slot->left = loader->pictures;
+    slot->taken = loader->resident ? loader->pictures : 0;
+    slot->left = loader->pictures - slot->taken;
     slot->damaged = loader->pictures;
     plan_groups(loader, slot, step);
     place_pictures(loader, slot);
@@ -143,19 +155,31 @@ static bool plan_next_step(Loader *loader)
 
 /* ---- gathering ------------------------------------------------------------------------------ */
 
-/* Copies pictures [first, last) of a step into their places. Returns the lowest one that does not
- * match its checksum, or `pictures`. The checksum is taken of the copy: that is what is used. */
-static int gather(const Loader *loader, const Slot *slot, int first, int last)
+/* Brings a picture's pixels into a slot and verifies them there: that is what is used. */
+static int gather_picture(const Loader *loader, const Slot *slot, int p, Err *err)
+{
+    int pair = p / MODALITIES;
+    int m = p % MODALITIES;
+    int64_t index = slot->plan[pair].index;
+    const Pack *pack = pack_of_pair(loader, pair);
+    const AugmentItem *items = (const AugmentItem *)(slot->host + loader->items_at[m]);
+    PackedPicture picture = pack_picture(pack, index, m);
+    uint8_t *to = slot->host + loader->pixels_at + items[pair].offset;
+    size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
+    if (!loader->ahead) {
+        memcpy(to, picture.pixels, bytes);
+    } else if (pack_read_picture(pack, index, m, to, err) != 0) {
+        return -1;
+    }
+    return checksum_xxh3(to, bytes) == picture.checksum ? 0 : pack_tell_damage(pack, index, m, err);
+}
+
+/* Gathers pictures [first, last) of a step. Returns the lowest one that is not as it should be, or
+ * `pictures`. */
+static int gather(const Loader *loader, const Slot *slot, int first, int last, Err *err)
 {
     for (int p = first; p < last; p++) {
-        int pair = p / MODALITIES;
-        int m = p % MODALITIES;
-        const AugmentItem *items = (const AugmentItem *)(slot->host + loader->items_at[m]);
-        PackedPicture picture = pack_picture(pack_of_pair(loader, pair), slot->plan[pair].index, m);
-        uint8_t *to = slot->host + loader->pixels_at + items[pair].offset;
-        size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
-        memcpy(to, picture.pixels, bytes);
-        if (checksum_xxh3(to, bytes) != picture.checksum) {
+        if (gather_picture(loader, slot, p, err) != 0) {
             return p;
         }
     }
@@ -170,6 +194,10 @@ static bool work_once(Loader *loader)
         if (!plan_next_step(loader)) {
             return false;
         }
+        if (loader->resident) {
+            pthread_cond_signal(&loader->ready);
+            return true;
+        }
         pthread_cond_broadcast(&loader->work); /* there is more than one worker's share */
     }
     Slot *slot = loader->newest;
@@ -178,9 +206,13 @@ static bool work_once(Loader *loader)
     last = last < loader->pictures ? last : loader->pictures;
     slot->taken = last;
     pthread_mutex_unlock(&loader->lock);
-    int damaged = gather(loader, slot, first, last);
+    Err err;
+    int damaged = gather(loader, slot, first, last, &err);
     pthread_mutex_lock(&loader->lock);
-    slot->damaged = damaged < slot->damaged ? damaged : slot->damaged;
+    if (damaged < slot->damaged) {
+        slot->damaged = damaged;
+        slot->err = err;
+    }
     slot->left -= last - first;
     if (slot->left == 0) {
         pthread_cond_signal(&loader->ready);
@@ -213,35 +245,55 @@ static int64_t last_step(const LoaderSettings *s)
 }
 
 /* The parts of a slot: items of either modality, labels, then the pixels, with room for the largest
- * pictures of all packs. Returns its bytes. */
+ * pictures of all packs of the store, so that loaders of the same shape have slots of the same
+ * size. Returns its bytes. */
 static size_t lay_out(Loader *loader)
 {
-    const LoaderSettings *s = &loader->settings;
     size_t pairs = (size_t)loader->pictures / MODALITIES;
-    size_t largest = 0;
-    for (int i = 0; i < s->sources; i++) {
-        size_t bytes = pack_largest_picture(s->source[i].pack);
-        largest = bytes > largest ? bytes : largest;
-    }
     size_t item_bytes = align(pairs * sizeof(AugmentItem));
     for (int m = 0; m < MODALITIES; m++) {
         loader->items_at[m] = (size_t)m * item_bytes;
     }
     loader->labels_at = MODALITIES * item_bytes;
     loader->pixels_at = loader->labels_at + align(pairs * sizeof(int32_t));
-    return loader->pixels_at + (size_t)loader->pictures * align(largest);
+    if (loader->resident) {
+        return loader->pixels_at;
+    }
+    return loader->pixels_at +
+           (size_t)loader->pictures * align(store_largest_picture(loader->store));
 }
 
 static void allocate(Loader *loader)
 {
-    Backend *be = loader->settings.be;
-    size_t bytes = lay_out(loader);
-    loader->device = device_alloc(be, bytes);
+    loader->memory = store_lend(loader->store, lay_out(loader), LOADER_SLOTS);
     for (int i = 0; i < LOADER_SLOTS; i++) {
-        loader->slots[i].host = device_host_alloc(be, bytes);
-        memset(loader->slots[i].host, 0, loader->pixels_at);
+        loader->slots[i].host = loader->memory->host[i];
         loader->slots[i].plan = mem_zeroed((size_t)loader->pictures / MODALITIES, sizeof(PairPlan));
     }
+}
+
+/* Finds out where the pixels come from. */
+static int open_store(Loader *loader, Err *err)
+{
+    const LoaderSettings *s = &loader->settings;
+    loader->store = s->store;
+    if (!loader->store) {
+        StoreSettings own = {.be = s->be, .tier = TIER_RAM, .count = s->sources};
+        for (int i = 0; i < s->sources; i++) {
+            own.packs[i] = s->source[i].pack;
+        }
+        loader->own_store = store_open(&own, err);
+        loader->store = loader->own_store;
+    }
+    if (!loader->store) {
+        return -1;
+    }
+    loader->resident = store_tier(loader->store) == TIER_DEVICE;
+    if (store_tier(loader->store) == TIER_DISK) {
+        loader->ahead = read_ahead_open(s, loader->end, err);
+        return loader->ahead ? 0 : -1;
+    }
+    return 0;
 }
 
 static void start_workers(Loader *loader)
@@ -281,6 +333,10 @@ Loader *loader_open(const LoaderSettings *settings, Err *err)
             return NULL;
         }
     }
+    if (open_store(loader, err) != 0) {
+        loader_close(loader);
+        return NULL;
+    }
     allocate(loader);
     start_workers(loader);
     return loader;
@@ -290,38 +346,34 @@ Loader *loader_open(const LoaderSettings *settings, Err *err)
 
 static void fill_batch(const Loader *loader, const Slot *slot, Batch *batch)
 {
+    const uint8_t *device = loader->memory->device;
     *batch = (Batch){.groups = loader->groups,
                      .batch = loader->settings.source[0].batch,
                      .plan = slot->plan,
-                     .pixels = loader->device + loader->pixels_at,
-                     .labels = (const int32_t *)(loader->device + loader->labels_at)};
+                     .pixels = loader->resident ? store_pixels(loader->store)
+                                                : device + loader->pixels_at,
+                     .labels = (const int32_t *)(device + loader->labels_at)};
     memcpy(batch->pairs, slot->pairs, sizeof batch->pairs);
     for (int m = 0; m < MODALITIES; m++) {
-        batch->items[m] = (const AugmentItem *)(loader->device + loader->items_at[m]);
+        batch->items[m] = (const AugmentItem *)(device + loader->items_at[m]);
     }
 }
 
-static int tell_damage(const Loader *loader, const Slot *slot, Err *err)
+static DeviceEvent *copied(const Loader *loader, int64_t step)
 {
-    int pair = slot->damaged / MODALITIES;
-    const char *path = pack_path(pack_of_pair(loader, pair));
-    return err_set(err,
-                   "%s: the %s picture of pair %lld does not match its checksum: remove the file "
-                   "and run again, it is built anew",
-                   path, slot->damaged % MODALITIES == RGB ? "RGB" : "depth",
-                   (long long)slot->plan[pair].index);
+    return loader->memory->copied[step % LOADER_SLOTS];
 }
 
-/* Gives the slots handed out so far back to the workers, once enough of them have come together to
- * be worth waiting for their copies. */
+/* Gives the oldest slot that was handed out back to the workers, once its copy has run, if there
+ * are enough behind it for the device to go on with. */
 static void release_copied(Loader *loader)
 {
     if (loader->next - loader->released < LOADER_COPIES) {
         return;
     }
-    device_synchronize(loader->settings.be);
+    device_event_wait(loader->settings.be, copied(loader, loader->released));
     pthread_mutex_lock(&loader->lock);
-    loader->released = loader->next;
+    loader->released++;
     pthread_cond_broadcast(&loader->work);
     pthread_mutex_unlock(&loader->lock);
 }
@@ -339,9 +391,13 @@ int loader_next(Loader *loader, Batch *batch, Err *err)
     }
     pthread_mutex_unlock(&loader->lock);
     if (slot->damaged < loader->pictures) {
-        return tell_damage(loader, slot, err);
+        return err_set(err, "%s", slot->err.text);
     }
-    device_copy_in(loader->settings.be, loader->device, slot->host, slot->bytes);
+    if (loader->ahead) {
+        read_ahead_advance(loader->ahead, loader->next);
+    }
+    device_copy_in(loader->settings.be, loader->memory->device, slot->host, slot->bytes);
+    device_event_record(loader->settings.be, copied(loader, loader->next));
     fill_batch(loader, slot, batch);
     loader->next++;
     return 1;
@@ -359,15 +415,13 @@ void loader_close(Loader *loader)
     for (int i = 0; i < loader->started; i++) {
         pthread_join(loader->threads[i], NULL);
     }
-    Backend *be = loader->settings.be;
-    if (loader->device) {
-        device_synchronize(be);
-        device_free(be, loader->device);
+    read_ahead_close(loader->ahead);
+    if (loader->memory) {
+        device_synchronize(loader->settings.be); /* the last step may still read from it */
+        store_take_back(loader->store, loader->memory);
     }
+    store_close(loader->own_store);
     for (int i = 0; i < LOADER_SLOTS; i++) {
-        if (loader->slots[i].host) {
-            device_host_free(be, loader->slots[i].host);
-        }
         free(loader->slots[i].plan);
     }
     for (int i = 0; i < LOADER_MAX_GROUPS; i++) {

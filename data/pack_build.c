@@ -10,7 +10,6 @@
 #include "data/checksum.h"
 #include "data/pack.h"
 #include "data/pack_format.h"
-#include "data/picture.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,18 +18,28 @@
 #define BLOCK_BYTES     (4 << 20) /* of pixels a worker holds, about */
 #define BLOCK_PAIRS_MAX 16
 
+/* Texts, each behind the zero byte of the one before. */
+typedef struct {
+    char *bytes;
+    size_t used, capacity;
+} Names;
+
 typedef struct {
     const PairList *list;
-    int resize;
+    const PictureSource *source;
+    const PackSettings *settings;
     int64_t block_pairs;
-    PackHeader *header; /* with the table behind it, as in the file */
-    PackEntry *table;
+    PackHeader header;
+    PackEntry *table; /* [list->count]; label -1: a pair that is left out */
     AtomicFile file;
     Progress *progress;
     pthread_mutex_t lock;
     pthread_cond_t turned;
     int64_t turn; /* the block that gets the next place */
     int64_t end;  /* of what has a place in the file */
+    Names skipped;
+    int bad;       /* pictures in it */
+    Err first_bad; /* what is wrong with the first of them */
     bool failed;
     Err *err;
 } Build;
@@ -39,7 +48,26 @@ typedef struct {
 typedef struct {
     uint8_t *bytes;
     int64_t used, capacity;
+    Names skipped; /* path and reason of every picture that cannot be decoded */
+    int bad;
+    bool failed; /* for another reason than a bad picture */
+    Err err;     /* of the failure, else of the first bad picture */
 } Block;
+
+static void names_append(Names *names, const char *text, size_t bytes)
+{
+    if (names->used + bytes > names->capacity) {
+        names->capacity = 2 * (names->used + bytes);
+        names->bytes = mem_resize(names->bytes, names->capacity);
+    }
+    memcpy(names->bytes + names->used, text, bytes);
+    names->used += bytes;
+}
+
+static void names_add(Names *names, const char *text)
+{
+    names_append(names, text, strlen(text) + 1);
+}
 
 static uint8_t *block_reserve(Block *block, int64_t bytes)
 {
@@ -53,8 +81,24 @@ static uint8_t *block_reserve(Block *block, int64_t bytes)
     return block->bytes + start;
 }
 
-/* Shrinks where the network's input stays the same (pack.h). */
-static void shrink(Picture *picture, int resize)
+/* ---- one block ------------------------------------------------------------------------------ */
+
+static int read_from_folder(void *context, const PairList *list, int64_t index, int modality,
+                            Picture *picture, Err *err)
+{
+    (void)context;
+    char *path = path_join(list->folder, list->pairs[index].path[modality]);
+    size_t bytes = 0;
+    char *data = path_read(path, &bytes, err);
+    int rc = data ? picture_decode(picture, data, bytes, path, err) : -2;
+    free(data);
+    free(path);
+    return rc;
+}
+
+const PictureSource pack_source_folder = {.read = read_from_folder};
+
+void pack_shrink(Picture *picture, int resize)
 {
     if (picture->width <= resize && picture->height <= resize) {
         return;
@@ -65,59 +109,57 @@ static void shrink(Picture *picture, int resize)
     *picture = small;
 }
 
-static int add_picture(const Build *build, Block *block, int64_t index, int modality, Err *err)
+static void add_picture(const Build *build, Block *block, PackPicture *entry, Picture *picture)
 {
-    PackPicture *entry = &build->table[index].picture[modality];
-    char *path = path_join(build->list->folder, build->list->pairs[index].path[modality]);
-    Picture picture;
-    int rc = picture_read(&picture, path, err);
-    free(path);
-    if (rc != 0) {
-        return -1;
-    }
-    shrink(&picture, build->resize);
-    entry->width = (uint32_t)picture.width;
-    entry->height = (uint32_t)picture.height;
+    pack_shrink(picture, build->settings->resize);
+    entry->width = (uint32_t)picture->width;
+    entry->height = (uint32_t)picture->height;
     entry->offset = (uint64_t)block->used; /* until the block has its place */
     size_t bytes = pack_picture_bytes(entry);
-    entry->checksum = checksum_xxh3(picture.pixels, bytes);
-    memcpy(block_reserve(block, (int64_t)bytes), picture.pixels, bytes);
-    picture_free(&picture);
-    return 0;
+    entry->checksum = checksum_xxh3(picture->pixels, bytes);
+    memcpy(block_reserve(block, (int64_t)bytes), picture->pixels, bytes);
 }
 
-static int decode_block(const Build *build, Block *block, int64_t first, int64_t last, Err *err)
+/* The reason without the place where the data lies: the pack does not depend on that. */
+static void note_bad_picture(Block *block, const char *path, const Err *err)
 {
-    for (int64_t i = first; i < last; i++) {
-        build->table[i].label = build->list->pairs[i].label;
-        for (int m = 0; m < MODALITIES; m++) {
-            if (add_picture(build, block, i, m, err) != 0) {
-                return -1;
-            }
+    const char *named = strstr(err->text, path);
+    const char *reason = named ? named + strlen(path) : err->text;
+    if (block->bad++ == 0) {
+        block->err = *err;
+    }
+    names_add(&block->skipped, path);
+    names_add(&block->skipped, reason + strspn(reason, ": "));
+}
+
+/* Decodes both pictures of a pair; where one cannot be, the pair has no part in the pack. Returns
+ * -1 where the build cannot go on. */
+static int add_pair(const Build *build, Block *block, int64_t index)
+{
+    const Pair *pair = &build->list->pairs[index];
+    PackEntry *entry = &build->table[index];
+    Picture picture[MODALITIES] = {{0}};
+    int bad_before = block->bad;
+    for (int m = 0; m < MODALITIES && !block->failed; m++) {
+        Err err = {0};
+        int rc =
+            build->source->read(build->source->context, build->list, index, m, &picture[m], &err);
+        if (rc == -1) {
+            note_bad_picture(block, pair->path[m], &err);
+        } else if (rc != 0) {
+            block->failed = true;
+            block->err = err;
         }
     }
-    return 0;
-}
-
-/* Waits until all earlier blocks have their place, then takes the next one. Returns its offset, or
- * -1 if this block or an earlier one failed; the earliest failure is the one that is told. */
-static int64_t take_turn(Build *build, int64_t number, const Block *block, bool failed,
-                         const Err *err)
-{
-    pthread_mutex_lock(&build->lock);
-    while (build->turn != number) {
-        pthread_cond_wait(&build->turned, &build->lock);
+    bool whole = !block->failed && block->bad == bad_before;
+    entry->label = whole ? pair->label : -1;
+    for (int m = 0; m < MODALITIES; m++) {
+        if (whole) {
+            add_picture(build, block, &entry->picture[m], &picture[m]);
+        }
+        picture_free(&picture[m]);
     }
-    if (failed && !build->failed) {
-        build->failed = true;
-        *build->err = *err;
-    }
-    int64_t offset = build->failed ? -1 : build->end;
-    build->end += block->used;
-    build->turn++;
-    pthread_cond_broadcast(&build->turned);
-    pthread_mutex_unlock(&build->lock);
-    return offset;
+    return block->failed ? -1 : 0;
 }
 
 static bool has_failed(Build *build)
@@ -126,6 +168,71 @@ static bool has_failed(Build *build)
     bool failed = build->failed;
     pthread_mutex_unlock(&build->lock);
     return failed;
+}
+
+static void fill_block(Build *build, Block *block, int64_t first, int64_t last)
+{
+    const volatile int *stop = build->settings->stop;
+    if (has_failed(build)) {
+        block->failed = true; /* the reason is told by whoever failed */
+    } else if (stop && *stop) {
+        block->failed = true;
+        err_set(&block->err,
+                "interrupted while packing %s: nothing of it is kept, the same command "
+                "starts again",
+                build->list->name);
+    }
+    for (int64_t i = first; i < last && !block->failed; i++) {
+        add_pair(build, block, i);
+    }
+}
+
+/* ---- its place in the file ------------------------------------------------------------------ */
+
+/* Counts a block's bad pictures. Returns whether they are too many by now; then err says so. */
+static bool too_many_bad(Build *build, const Block *block, Err *err)
+{
+    int allowed = build->settings->skip_bad;
+    if (block->bad > 0) {
+        build->first_bad = build->bad == 0 ? block->err : build->first_bad;
+        build->bad += block->bad;
+        names_append(&build->skipped, block->skipped.bytes, block->skipped.used);
+    }
+    if (build->bad <= allowed) {
+        return false;
+    }
+    *err = build->first_bad;
+    if (allowed == 0) {
+        char reason[sizeof err->text];
+        memcpy(reason, err->text, sizeof reason);
+        err_set(err, "%s (--skip_bad N leaves out up to N such pictures of a list)", reason);
+    } else {
+        err_context(err, "%s: more than %d pictures (--skip_bad) cannot be decoded, the first",
+                    build->list->name, allowed);
+    }
+    return true;
+}
+
+/* Waits until all earlier blocks have their place, then takes the next one. Returns its offset, or
+ * -1 if this block or an earlier one failed; the earliest failure is the one that is told. */
+static int64_t take_turn(Build *build, int64_t number, Block *block)
+{
+    pthread_mutex_lock(&build->lock);
+    while (build->turn != number) {
+        pthread_cond_wait(&build->turned, &build->lock);
+    }
+    if (!build->failed && block->failed) {
+        build->failed = true;
+        *build->err = block->err;
+    } else if (!build->failed) {
+        build->failed = too_many_bad(build, block, build->err);
+    }
+    int64_t offset = build->failed ? -1 : build->end;
+    build->end += block->used;
+    build->turn++;
+    pthread_cond_broadcast(&build->turned);
+    pthread_mutex_unlock(&build->lock);
+    return offset;
 }
 
 static void write_block(Build *build, const Block *block, int64_t offset)
@@ -148,9 +255,8 @@ static void pack_block(void *context, int64_t number)
     int64_t last = first + build->block_pairs;
     last = last < build->list->count ? last : build->list->count;
     Block block = {0};
-    Err err = {0};
-    bool failed = has_failed(build) || decode_block(build, &block, first, last, &err) != 0;
-    int64_t offset = take_turn(build, number, &block, failed, &err);
+    fill_block(build, &block, first, last);
+    int64_t offset = take_turn(build, number, &block);
     if (offset >= 0) {
         for (int64_t i = first; i < last; i++) {
             for (int m = 0; m < MODALITIES; m++) {
@@ -160,46 +266,110 @@ static void pack_block(void *context, int64_t number)
         write_block(build, &block, offset);
         progress_advance(build->progress, (last - first) * MODALITIES, NULL);
     }
+    free(block.skipped.bytes);
     free(block.bytes);
 }
 
+/* ---- the whole file ------------------------------------------------------------------------- */
+
 static void start_header(Build *build, uint64_t digest)
 {
-    uint64_t table_bytes = (uint64_t)build->list->count * sizeof(PackEntry);
-    build->header = mem_zeroed(1, sizeof(PackHeader) + table_bytes);
-    build->table = (PackEntry *)(build->header + 1);
-    *build->header = (PackHeader){.magic = PACK_MAGIC,
-                                  .version = PACK_VERSION,
-                                  .resize = (uint32_t)build->resize,
-                                  .pairs = (uint64_t)build->list->count,
-                                  .digest = digest,
-                                  .table_offset = sizeof(PackHeader),
-                                  .table_bytes = table_bytes};
-    build->end = pack_align((int64_t)(sizeof(PackHeader) + table_bytes));
-    build->header->pixels_offset = (uint64_t)build->end;
+    build->table = mem_zeroed((size_t)build->list->count, sizeof *build->table);
+    build->header = (PackHeader){.magic = PACK_MAGIC,
+                                 .version = PACK_VERSION,
+                                 .resize = (uint32_t)build->settings->resize,
+                                 .digest = digest,
+                                 .pixels_offset = sizeof build->header,
+                                 .classes = (uint32_t)build->list->classes};
+    build->end = sizeof build->header;
+}
+
+/* Moves the entries of the pairs that are in the pack together, and names their pictures. Paths
+ * longer than 4 GB together cannot be told apart; no list comes near that. */
+static int close_table(Build *build, Names *names, Err *err)
+{
+    uint64_t pairs = 0;
+    names_add(names, build->list->name);
+    for (int64_t i = 0; i < build->list->count; i++) {
+        if (build->table[i].label < 0) {
+            continue;
+        }
+        build->table[pairs] = build->table[i];
+        build->table[pairs].name = (uint32_t)names->used;
+        for (int m = 0; m < MODALITIES; m++) {
+            names_add(names, build->list->pairs[i].path[m]);
+        }
+        pairs++;
+    }
+    if (build->skipped.used > 0) {
+        names_append(names, build->skipped.bytes, build->skipped.used);
+    }
+    if (pairs == 0) {
+        return err_set(err, "%s: no pair is left: %d pictures cannot be decoded", build->list->file,
+                       build->bad);
+    }
+    if (names->used > UINT32_MAX) {
+        return err_set(err, "%s: its paths are longer than 4 GB together", build->list->file);
+    }
+    build->header.pairs = pairs;
+    build->header.skipped = (uint32_t)build->bad;
+    return 0;
+}
+
+static int write_ending(Build *build, const Names *names, Err *err)
+{
+    PackHeader *header = &build->header;
+    header->pixels_bytes = (uint64_t)build->end - header->pixels_offset;
+    header->table_offset = (uint64_t)build->end;
+    header->table_bytes = header->pairs * sizeof *build->table;
+    header->names_offset = header->table_offset + header->table_bytes;
+    header->names_bytes = names->used;
+    uint8_t *ending = mem_alloc(header->table_bytes + header->names_bytes);
+    memcpy(ending, build->table, header->table_bytes);
+    memcpy(ending + header->table_bytes, names->bytes, header->names_bytes);
+    header->checksum = pack_header_checksum(header, ending);
+    int rc = atomic_file_write_at(&build->file, (int64_t)header->table_offset, ending,
+                                  header->table_bytes + header->names_bytes, err);
+    if (rc == 0) {
+        rc = atomic_file_write_at(&build->file, 0, header, sizeof *header, err);
+    }
+    free(ending);
+    return rc;
 }
 
 /* The header goes in last; until the file has its final name nobody looks at it anyway. */
 static int finish(Build *build, Err *err)
 {
-    PackHeader *header = build->header;
-    header->pixels_bytes = (uint64_t)build->end - header->pixels_offset;
-    header->checksum = pack_header_checksum(header);
-    if (atomic_file_write_at(&build->file, 0, header, sizeof *header + header->table_bytes, err) !=
-        0) {
+    Names names = {0};
+    int rc = close_table(build, &names, err);
+    if (rc == 0) {
+        rc = write_ending(build, &names, err);
+    }
+    free(names.bytes);
+    if (rc != 0) {
         atomic_file_abort(&build->file);
         return -1;
     }
     return atomic_file_commit(&build->file, err);
 }
 
-static void note_result(const Build *build, int64_t pictures, double seconds, const char *path,
-                        Log *log)
+static void note_result(const Build *build, double seconds, const char *path)
 {
-    if (log) {
-        log_note(log, "%s: packed %lld pictures, %.1f MB, in %.1f s (%.0f pictures/s): %s",
-                 build->list->name, (long long)pictures, (double)build->end / 1e6, seconds,
-                 (double)pictures / (seconds > 0 ? seconds : 1e-9), path);
+    Log *log = build->settings->log;
+    if (!log) {
+        return;
+    }
+    int64_t pictures = build->list->count * MODALITIES;
+    log_note(log, "%s: packed %lld pictures, %.1f MB, in %.1f s (%.0f pictures/s): %s",
+             build->list->name, (long long)pictures, (double)build->end / 1e6, seconds,
+             (double)pictures / (seconds > 0 ? seconds : 1e-9), path);
+    if (build->bad > 0) {
+        log_warning(log,
+                    "%s: %d pictures cannot be decoded: %lld of the %lld pairs are left out (pack "
+                    "--info %s lists them)",
+                    build->list->name, build->bad,
+                    (long long)(build->list->count - (int64_t)build->header.pairs),
+                    (long long)build->list->count, path);
     }
 }
 
@@ -209,14 +379,15 @@ static int64_t choose_block_pairs(int resize)
     return pairs < 1 ? 1 : pairs > BLOCK_PAIRS_MAX ? BLOCK_PAIRS_MAX : pairs;
 }
 
-int pack_build(const PairList *list, const PairStats *stats, int resize, const char *path,
-               Pool *pool, Log *log, Err *err)
+int pack_build(const PairList *list, const PairStats *stats, const PictureSource *source,
+               const PackSettings *settings, const char *path, Err *err)
 {
     int rc = -1;
     Err first_error = {0};
     Build build = {.list = list,
-                   .resize = resize,
-                   .block_pairs = choose_block_pairs(resize),
+                   .source = source,
+                   .settings = settings,
+                   .block_pairs = choose_block_pairs(settings->resize),
                    .err = &first_error};
     if (atomic_file_open(&build.file, path, err) != 0) {
         return -1;
@@ -226,20 +397,21 @@ int pack_build(const PairList *list, const PairStats *stats, int resize, const c
     pthread_mutex_init(&build.lock, NULL);
     pthread_cond_init(&build.turned, NULL);
     start_header(&build, stats->digest);
-    build.progress = progress_open(log, label, "pictures", stats->pictures);
+    build.progress = progress_open(settings->log, label, "pictures", stats->pictures);
     int64_t blocks = (list->count + build.block_pairs - 1) / build.block_pairs;
-    pool_run(pool, blocks, pack_block, &build);
+    pool_run(settings->pool, blocks, pack_block, &build);
     progress_close(build.progress);
     if (build.failed) {
         atomic_file_abort(&build.file);
         err_set(err, "%s", first_error.text);
     } else if (finish(&build, err) == 0) {
-        note_result(&build, stats->pictures, clock_seconds() - start, path, log);
+        note_result(&build, clock_seconds() - start, path);
         rc = 0;
     }
     pthread_cond_destroy(&build.turned);
     pthread_mutex_destroy(&build.lock);
-    free(build.header);
+    free(build.skipped.bytes);
+    free(build.table);
     free(label);
     return rc;
 }

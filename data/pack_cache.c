@@ -6,51 +6,72 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #define FUSE_MAGIC 0x65735546 /* FUSE_SUPER_MAGIC of linux/magic.h */
 
+char *pack_file_name(const char *list_name, int resize)
+{
+    return mem_format("%s-%d.pack", list_name, resize);
+}
+
+/* The folder that a file lies in, as a new string. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) {
+        return mem_string(".");
+    }
+    return slash == path ? mem_string("/") : mem_format("%.*s", (int)(slash - path), path);
+}
+
 char *pack_default_cache_dir(const char *data_root)
 {
-    char *beside = path_join(data_root, "rodeo-cache");
-    const char *probe = path_is_folder(beside) ? beside : data_root;
+    char *folder = path_is_file(data_root) ? folder_of(data_root) : mem_string(data_root);
+    char *beside = path_join(folder, "rodeo-cache");
+    const char *probe = path_is_folder(beside) ? beside : folder;
     struct statfs system;
-    if (statfs(probe, &system) == 0 && system.f_type != FUSE_MAGIC && access(probe, W_OK) == 0) {
+    bool usable =
+        statfs(probe, &system) == 0 && system.f_type != FUSE_MAGIC && access(probe, W_OK) == 0;
+    free(folder);
+    if (usable) {
         return beside;
     }
     free(beside);
     return mem_string("./rodeo-cache");
 }
 
-/* Why a pack is not the one of this list and resize; NULL if it is. */
-static const char *why_stale(const Pack *pack, const PairList *list, const PairStats *stats,
-                             int resize)
+/* Why a pack is not the one that is wanted; NULL if it is. */
+static const char *why_stale(const Pack *pack, const PairStats *stats, const PackSettings *settings)
 {
-    if (pack_resize(pack) != resize) {
+    if (pack_resize(pack) != settings->resize) {
         return "it was built for another size";
     }
-    if (pack_count(pack) != list->count || pack_digest(pack) != stats->digest) {
+    if (pack_digest(pack) != stats->digest) {
         return "the list or its pictures have changed since";
+    }
+    if (pack_skipped(pack) > settings->skip_bad) {
+        return "it lacks more pictures than --skip_bad allows";
     }
     return NULL;
 }
 
-/* The pack at path if it is current; else NULL, with a note that says why not. */
-static Pack *open_current(const PairList *list, const PairStats *stats, int resize,
-                          const char *path, Log *log)
+static Pack *open_current(const char *list_name, const PairStats *stats,
+                          const PackSettings *settings, const char *path)
 {
     if (access(path, F_OK) != 0) {
         return NULL;
     }
     Err problem = {0};
     Pack *pack = pack_open(path, &problem);
-    const char *stale = pack ? why_stale(pack, list, stats, resize) : NULL;
+    const char *stale = pack ? why_stale(pack, stats, settings) : NULL;
     if (!pack || stale) {
-        if (log) {
-            log_note(log, "%s: building the pack again: %s%s%s", list->name, pack ? path : "",
-                     pack ? ": " : "", pack ? stale : problem.text);
+        if (settings->log) {
+            log_note(settings->log, "%s: building the pack again: %s%s%s", list_name,
+                     pack ? path : "", pack ? ": " : "", pack ? stale : problem.text);
         }
         pack_close(pack);
         return NULL;
@@ -58,10 +79,18 @@ static Pack *open_current(const PairList *list, const PairStats *stats, int resi
     return pack;
 }
 
-/* Keeps a second program from building the same pack meanwhile: it waits here and then finds it.
- * Returns a descriptor to close; -1 where the file system has no locks, then it is up to the user
- * not to start two programs at once. */
-static int lock_folder(const char *folder, Log *log)
+Pack *pack_open_current(const PairList *list, const PairStats *stats, const PackSettings *settings,
+                        const char *cache_dir)
+{
+    char *name = pack_file_name(list->name, settings->resize);
+    char *path = path_join(cache_dir, name);
+    Pack *pack = open_current(list->name, stats, settings, path);
+    free(path);
+    free(name);
+    return pack;
+}
+
+int pack_lock_folder(const char *folder, Log *log)
 {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) {
@@ -78,18 +107,19 @@ static int lock_folder(const char *folder, Log *log)
     return fd;
 }
 
-Pack *pack_open_or_build(const PairList *list, int resize, const char *cache_dir, Pool *pool,
-                         Log *log, Err *err)
+Pack *pack_open_or_build(const PairList *list, const PackSettings *settings, const char *cache_dir,
+                         Err *err)
 {
     PairStats stats;
-    if (pairs_stat(list, pool, &stats, err) != 0 || path_make_folders(cache_dir, err) != 0) {
+    if (pairs_stat(list, settings->pool, &stats, err) != 0 ||
+        path_make_folders(cache_dir, err) != 0) {
         return NULL;
     }
-    char *name = mem_format("%s-%d.pack", list->name, resize);
+    char *name = pack_file_name(list->name, settings->resize);
     char *path = path_join(cache_dir, name);
-    int lock = lock_folder(cache_dir, log);
-    Pack *pack = open_current(list, &stats, resize, path, log);
-    if (!pack && pack_build(list, &stats, resize, path, pool, log, err) == 0) {
+    int lock = pack_lock_folder(cache_dir, settings->log);
+    Pack *pack = open_current(list->name, &stats, settings, path);
+    if (!pack && pack_build(list, &stats, &pack_source_folder, settings, path, err) == 0) {
         pack = pack_open(path, err);
     }
     if (lock >= 0) {

@@ -10,19 +10,22 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packs are little-endian");
 
 #define PACK_MAGIC     "RODEOPAK"
-#define PACK_VERSION   1u
-#define PACK_ALIGNMENT 64 /* bytes: where pictures begin */
+#define PACK_VERSION   2u
+#define PACK_ALIGNMENT 64 /* bytes: where pictures and the file's parts begin */
 
 typedef struct {
     char magic[8];
-    uint64_t checksum; /* XXH3-64 of everything from `version` to the end of the table */
+    uint64_t checksum; /* XXH3-64 of the header from `version` on, table and names, in this order */
     uint32_t version;
     uint32_t resize;
     uint64_t pairs;
     uint64_t digest; /* PairStats.digest */
+    uint64_t pixels_offset, pixels_bytes;
     uint64_t table_offset, table_bytes;
-    uint64_t pixels_offset, pixels_bytes; /* the file ends where the pixels end */
-    uint8_t reserved[56];                 /* zero */
+    uint64_t names_offset, names_bytes; /* the file ends where the names end */
+    uint32_t classes;                   /* of the list: highest label + 1 */
+    uint32_t skipped;                   /* pictures that could not be decoded */
+    uint8_t reserved[32];               /* zero */
 } PackHeader;
 
 typedef struct {
@@ -33,7 +36,7 @@ typedef struct {
 
 typedef struct {
     int32_t label;
-    uint32_t reserved; /* zero */
+    uint32_t name; /* where the pair's paths begin in the names */
     PackPicture picture[MODALITIES];
 } PackEntry;
 
@@ -50,7 +53,7 @@ static inline size_t pack_picture_bytes(const PackPicture *picture)
     return (size_t)picture->width * picture->height * 3;
 }
 
-/* The checksum of a header with its table directly behind it. */
-uint64_t pack_header_checksum(const PackHeader *header_and_table);
+/* The checksum of a header with its table and names, which follow each other in memory. */
+uint64_t pack_header_checksum(const PackHeader *header, const void *table_and_names);
 
 #endif

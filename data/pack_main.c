@@ -3,9 +3,11 @@
 #include "base/args.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "base/pool.h"
 #include "data/pack.h"
 #include "data/picture.h"
+#include "data/tar_packs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,7 @@ typedef struct {
     Action action;
     const char *data_root, *source, *target, *cache_dir;
     bool smallset;
-    int image_size, threads;
+    int image_size, threads, skip_bad;
     int64_t index;       /* of --extract; -1: not given */
     const char *file[3]; /* the arguments without a name: PACK, OUT, OUT2 */
     int files;
@@ -38,7 +40,7 @@ static int find_action(Options *options, Err *err)
     }
     options->action = options->verify ? VERIFY : options->info ? INFO : extract ? EXTRACT : BUILD;
     if (options->action == BUILD && !options->data_root) {
-        return err_set(err, "name the data set's folder with --data_root");
+        return err_set(err, "name the data set's folder or tar file with --data_root");
     }
     if (options->files < least[options->action] || options->files > most[options->action]) {
         return err_set(err, "expected %s, got %d file names", expected[options->action],
@@ -51,7 +53,9 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
 {
     const ArgOption list[] = {
         arg_heading("Building:"),
-        arg_text("data_root", "FOLDER", &options->data_root, "holds synROD/ and ROD/ (needed)"),
+        arg_text("data_root", "FOLDER|TAR", &options->data_root,
+                 "holds synROD/ and ROD/; or a tar file of it, plain, .gz or .zst, which is read "
+                 "once from front to back (needed)"),
         arg_text("source", "NAME", &options->source,
                  "data set with labels: synROD, synHB (default synROD)"),
         arg_text("target", "NAME", &options->target,
@@ -60,8 +64,11 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
                 "side that training resizes pictures to; larger ones are packed at that size "
                 "(default 256)"),
         arg_text("cache_dir", "FOLDER", &options->cache_dir,
-                 "where packs go (default: rodeo-cache in the data root, or ./rodeo-cache if the "
-                 "data root is read-only or a mounted drive)"),
+                 "where packs go (default: rodeo-cache in the data root or beside the tar file, or "
+                 "./rodeo-cache if that place is read-only or a mounted drive)"),
+        arg_int("skip_bad", "N", &options->skip_bad, 0, 1000000,
+                "leave out up to N pictures of a list that cannot be decoded, with their partners, "
+                "instead of stopping; --info lists them (default 0)"),
         arg_flag("smallset", &options->smallset,
                  "the small lists, classes 0 to 4 (default: the full ones)"),
         arg_int("threads", "N", &options->threads, 0, 1024,
@@ -81,10 +88,11 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
                    "Training does the same by itself when it starts; this program does it ahead "
                    "of time.",
         .ending = "Example: pack --data_root ROD-synROD\n"
+                  "         pack --data_root ROD-synROD.tar --cache_dir /local/packs\n"
                   "         pack --verify rodeo-cache/ROD-256.pack\n"
                   "         pack --extract 7 rodeo-cache/ROD-256.pack pair7.png",
         .options = list,
-        .operands = {.usage = "--data_root FOLDER\n--verify PACK\n--info PACK\n"
+        .operands = {.usage = "--data_root FOLDER|TAR\n--verify PACK\n--info PACK\n"
                               "--extract INDEX PACK OUT [OUT2]",
                      .into = options->file,
                      .count = &options->files,
@@ -96,34 +104,53 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
     return find_action(options, err) == 0 ? 0 : args_explain(&args, err);
 }
 
-static int build_list(const Options *options, const char *cache_dir, const char *dataset,
-                      Split split, Pool *pool, Log *log, Err *err)
+static void tell_pack(const Pack *pack, Log *log)
 {
     PairList list;
-    if (pairs_read(&list, options->data_root, dataset, split, options->smallset, err) != 0) {
-        return -1;
-    }
-    Pack *pack = pack_open_or_build(&list, options->image_size, cache_dir, pool, log, err);
-    if (pack) {
-        log_result(log, "%s: %lld pairs, %d classes: %s", list.name, (long long)list.count,
-                   list.classes, pack_path(pack));
-    }
-    int rc = pack ? 0 : -1;
-    pack_close(pack);
+    pack_list(pack, &list);
+    log_result(log, "%s: %lld pairs, %d classes: %s", list.name, (long long)list.count,
+               list.classes, pack_path(pack));
     pairs_free(&list);
+}
+
+/* Opens or builds the packs of a folder's lists. */
+static int build_from_folder(const Options *options, const PairSet *sets, int count,
+                             const char *cache_dir, const PackSettings *settings, Pack **packs,
+                             Err *err)
+{
+    int rc = 0;
+    for (int i = 0; i < count && rc == 0; i++) {
+        PairList list;
+        if (pairs_read_from(&list, &root_files_on_disk, options->data_root, &sets[i], err) != 0) {
+            return -1;
+        }
+        packs[i] = pack_open_or_build(&list, settings, cache_dir, err);
+        rc = packs[i] ? 0 : -1;
+        pairs_free(&list);
+    }
     return rc;
 }
 
 /* The target has one list for training and test. */
 static int build(const Options *options, Pool *pool, Log *log, Err *err)
 {
+    const PairSet sets[] = {{options->source, SPLIT_TRAIN, options->smallset},
+                            {options->source, SPLIT_TEST, options->smallset},
+                            {options->target, SPLIT_TRAIN, options->smallset}};
+    enum { SETS = sizeof sets / sizeof *sets };
+    Pack *packs[SETS] = {NULL};
+    PackSettings settings = {
+        .resize = options->image_size, .skip_bad = options->skip_bad, .pool = pool, .log = log};
     char *cache_dir = options->cache_dir ? mem_string(options->cache_dir)
                                          : pack_default_cache_dir(options->data_root);
-    int rc = -1;
-    if (build_list(options, cache_dir, options->source, SPLIT_TRAIN, pool, log, err) == 0 &&
-        build_list(options, cache_dir, options->source, SPLIT_TEST, pool, log, err) == 0 &&
-        build_list(options, cache_dir, options->target, SPLIT_TRAIN, pool, log, err) == 0) {
-        rc = 0;
+    int rc = path_is_file(options->data_root)
+                 ? tar_open_packs(options->data_root, sets, SETS, cache_dir, &settings, packs, err)
+                 : build_from_folder(options, sets, SETS, cache_dir, &settings, packs, err);
+    for (int i = 0; i < SETS; i++) {
+        if (packs[i] && rc == 0) {
+            tell_pack(packs[i], log);
+        }
+        pack_close(packs[i]);
     }
     free(cache_dir);
     return rc;
@@ -146,6 +173,10 @@ static void print_info(const Pack *pack, Log *log)
     log_result(log, "pixels           %.1f MB", (double)bytes / 1e6);
     log_result(log, "largest picture  %zu bytes", pack_largest_picture(pack));
     log_result(log, "digest           %016llx", (unsigned long long)pack_digest(pack));
+    log_result(log, "left out         %d pictures that cannot be decoded", pack_skipped(pack));
+    for (int i = 0; i < pack_skipped(pack); i++) {
+        log_result(log, "  %s: %s", pack_skipped_path(pack, i), pack_skipped_reason(pack, i));
+    }
 }
 
 static Picture borrow(PackedPicture packed)

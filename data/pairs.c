@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define LABEL_MAX 65535 /* far above any class count: a slip in a list must not cost memory */
 
@@ -91,9 +92,15 @@ static bool has_picture_ending(const char *path, size_t bytes)
     return false;
 }
 
+bool pairs_is_picture(const char *path)
+{
+    return has_picture_ending(path, strlen(path));
+}
+
 /* Puts the folder of the modality in front of a target path that has none, or the usual one in the
  * place of one that is not there. */
-static char *with_modality_folder(const char *path, const char *dataset_folder)
+static char *with_modality_folder(const char *path, const char *dataset_folder,
+                                  const RootFiles *files)
 {
     const char *slash = strchr(path, '/');
     char *first = slash ? strndup(path, (size_t)(slash - path)) : NULL;
@@ -103,8 +110,9 @@ static char *with_modality_folder(const char *path, const char *dataset_folder)
     } else {
         char *spelt = replace_all(first, "???", modality_folder[RGB]);
         char *folder = path_join(dataset_folder, spelt);
-        result =
-            path_is_folder(folder) ? mem_string(path) : mem_format("\?\?\?-washington%s", slash);
+        result = files->has_folder(files->context, folder)
+                     ? mem_string(path)
+                     : mem_format("\?\?\?-washington%s", slash);
         free(folder);
         free(spelt);
     }
@@ -112,10 +120,11 @@ static char *with_modality_folder(const char *path, const char *dataset_folder)
     return result;
 }
 
-static void expand_path(Pair *pair, const Dataset *dataset, const char *folder, const char *path)
+static void expand_path(Pair *pair, const Dataset *dataset, const char *folder,
+                        const RootFiles *files, const char *path)
 {
     char *pattern =
-        dataset->modality_folders ? with_modality_folder(path, folder) : mem_string(path);
+        dataset->modality_folders ? with_modality_folder(path, folder, files) : mem_string(path);
     for (int m = 0; m < MODALITIES; m++) {
         char *spelt = replace_all(pattern, "***", dataset->modality[m]);
         pair->path[m] = replace_all(spelt, "???", modality_folder[m]);
@@ -191,7 +200,8 @@ static Pair *append_pair(PairList *list, int64_t *capacity)
 }
 
 /* Cuts text into lines and takes each of them. */
-static int parse_list(PairList *list, const Dataset *dataset, char *text, Err *err)
+static int parse_list(PairList *list, const Dataset *dataset, const RootFiles *files, char *text,
+                      Err *err)
 {
     int64_t capacity = 0;
     int64_t number = 0;
@@ -218,7 +228,7 @@ static int parse_list(PairList *list, const Dataset *dataset, char *text, Err *e
         }
         if (used > 0) {
             Pair *pair = append_pair(list, &capacity);
-            expand_path(pair, dataset, list->folder, line);
+            expand_path(pair, dataset, list->folder, files, line);
             pair->label = label;
             list->classes = label >= list->classes ? label + 1 : list->classes;
         }
@@ -237,7 +247,9 @@ static int explain_missing_folder(const char *data_root, const Dataset *dataset,
         "synROD/<class>/{rgb,depth}/, ROD/wrgbd_40k-split_sync.txt and "
         "ROD/{rgb,surfnorm}-washington/";
     if (!path_is_folder(data_root)) {
-        return err_set(err, "%s: there is no such folder: name the data root with --data_root (%s)",
+        return err_set(err,
+                       "%s: there is no such folder or tar file: name the data root with "
+                       "--data_root (%s)",
                        data_root, layout);
     }
     char *nested = mem_format("%s/ROD-synROD/%s", data_root, dataset->folder);
@@ -261,29 +273,86 @@ static char *list_name(const Dataset *dataset, Split split, bool smallset)
     return mem_format("%s%s%s", dataset->name, smallset ? "-smallset" : "", part);
 }
 
-int pairs_read(PairList *list, const char *data_root, const char *dataset_name, Split split,
-               bool smallset, Err *err)
+static bool disk_has_folder(void *context, const char *path)
 {
-    *list = (PairList){0};
-    const Dataset *dataset = find_dataset(dataset_name, err);
-    if (!dataset) {
+    (void)context;
+    return path_is_folder(path);
+}
+
+static char *disk_read(void *context, const char *path, size_t *bytes, Err *err)
+{
+    (void)context;
+    return path_read(path, bytes, err);
+}
+
+static int disk_stamp(void *context, const char *path, FileStamp *stamp)
+{
+    (void)context;
+    struct stat status;
+    if (stat(path, &status) != 0) {
+        return errno;
+    }
+    *stamp = (FileStamp){.bytes = status.st_size,
+                         .seconds = status.st_mtim.tv_sec,
+                         .nanoseconds = status.st_mtim.tv_nsec};
+    return S_ISREG(status.st_mode) ? 0 : EISDIR;
+}
+
+const RootFiles root_files_on_disk = {
+    .has_folder = disk_has_folder,
+    .read = disk_read,
+    .stamp = disk_stamp,
+    .advice = "unpack the data set again, or take their lines out of the list",
+};
+
+/* The file of a set's list, NULL and err if it has none. */
+static const char *list_file(const Dataset *dataset, const PairSet *set, Err *err)
+{
+    const char *file = set->smallset ? dataset->small_list[set->split] : dataset->list[set->split];
+    if (!file) {
+        err_set(err, "%s has no small list: leave --smallset out", dataset->name);
+    }
+    return file;
+}
+
+int pairs_describe(const PairSet *set, char **name, char **list_path, Err *err)
+{
+    const Dataset *dataset = find_dataset(set->dataset, err);
+    const char *file = dataset ? list_file(dataset, set, err) : NULL;
+    if (!file) {
         return -1;
     }
-    const char *file = smallset ? dataset->small_list[split] : dataset->list[split];
+    *name = list_name(dataset, set->split, set->smallset);
+    *list_path = path_join(dataset->folder, file);
+    return 0;
+}
+
+const char *pairs_folder(const char *dataset_name)
+{
+    const Dataset *dataset = find_dataset(dataset_name, NULL);
+    return dataset ? dataset->folder : NULL;
+}
+
+int pairs_read_from(PairList *list, const RootFiles *files, const char *data_root,
+                    const PairSet *set, Err *err)
+{
+    *list = (PairList){0};
+    const Dataset *dataset = find_dataset(set->dataset, err);
+    const char *file = dataset ? list_file(dataset, set, err) : NULL;
     if (!file) {
-        return err_set(err, "%s has no small list: leave --smallset out", dataset->name);
+        return -1;
     }
     int rc = -1;
     char *text = NULL;
     size_t bytes = 0;
-    list->name = list_name(dataset, split, smallset);
+    list->name = list_name(dataset, set->split, set->smallset);
     list->folder = path_join(data_root, dataset->folder);
     list->file = path_join(list->folder, file);
-    if (!path_is_folder(list->folder)) {
+    if (!files->has_folder(files->context, list->folder)) {
         explain_missing_folder(data_root, dataset, err);
         goto done;
     }
-    text = path_read(list->file, &bytes, err);
+    text = files->read(files->context, list->file, &bytes, err);
     if (!text) {
         goto done;
     }
@@ -291,13 +360,20 @@ int pairs_read(PairList *list, const char *data_root, const char *dataset_name, 
         err_set(err, "%s: is not a text file (a zero byte in it)", list->file);
         goto done;
     }
-    rc = parse_list(list, dataset, text, err);
+    rc = parse_list(list, dataset, files, text, err);
 done:
     free(text);
     if (rc != 0) {
         pairs_free(list);
     }
     return rc;
+}
+
+int pairs_read(PairList *list, const char *data_root, const char *dataset_name, Split split,
+               bool smallset, Err *err)
+{
+    PairSet set = {.dataset = dataset_name, .split = split, .smallset = smallset};
+    return pairs_read_from(list, &root_files_on_disk, data_root, &set, err);
 }
 
 void pairs_free(PairList *list)

@@ -18,6 +18,7 @@
 #include "base/pool.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { RGB = 0, DEPTH = 1, MODALITIES = 2 };
@@ -41,6 +42,44 @@ typedef struct {
 /* The names of the known data sets, NULL behind the last. */
 extern const char *const pairs_dataset_names[];
 
+/* Size and modification time of a file. */
+typedef struct {
+    int64_t bytes, seconds, nanoseconds;
+} FileStamp;
+
+/* How the files below a data root are reached: on the disk, or in an archive. Every path begins
+ * with the data root as it was given. */
+typedef struct {
+    bool (*has_folder)(void *context, const char *path);
+    /* A file's content with a zero byte behind it, new memory; NULL and err. */
+    char *(*read)(void *context, const char *path, size_t *bytes, Err *err);
+    /* 0, or an errno value where there is no such file. Several threads call it at once. */
+    int (*stamp)(void *context, const char *path, FileStamp *stamp);
+    const char *advice; /* what to do where pictures are missing */
+    void *context;
+} RootFiles;
+
+extern const RootFiles root_files_on_disk;
+
+#define PAIR_SETS_MAX 8 /* lists that are asked for together */
+
+/* Which list: of a data set, by split, the small one or not. */
+typedef struct {
+    const char *dataset;
+    Split split;
+    bool smallset;
+} PairSet;
+
+/* The set's name, "synROD-train", and the path of its list below the data root. New strings. -1 and
+ * err where the data set is not known or has no small list. */
+int pairs_describe(const PairSet *set, char **name, char **list_path, Err *err);
+
+/* The folder of a known data set below the data root: "synROD". */
+const char *pairs_folder(const char *dataset);
+
+/* Whether a path ends as a picture does that a list may name. */
+bool pairs_is_picture(const char *path);
+
 /* Reads a list. Lines whose path does not end in .jpg .jpeg .png .ppm .bmp (all lower or all upper
  * case) are skipped, blanks around a line are stripped. Errors, each with the file and the line: a
  * folder or list that is not there, a line without a whole-number label >= 0, a list without a
@@ -48,6 +87,10 @@ extern const char *const pairs_dataset_names[];
  * like. */
 int pairs_read(PairList *list, const char *data_root, const char *dataset, Split split,
                bool smallset, Err *err);
+
+/* The same through `files`. */
+int pairs_read_from(PairList *list, const RootFiles *files, const char *data_root,
+                    const PairSet *set, Err *err);
 void pairs_free(PairList *list);
 
 /* The class names in label order, taken from the paths' class folders: classes strings, each ""
@@ -65,5 +108,9 @@ typedef struct {
 /* Looks at every picture file, in parallel. Missing ones are an error that names the first five and
  * says how many there are in all. */
 int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err);
+
+/* The same through `files`. */
+int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, PairStats *stats,
+                    Err *err);
 
 #endif

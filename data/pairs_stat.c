@@ -4,10 +4,8 @@
 #include "data/checksum.h"
 #include "data/pairs.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define MISSING_NAMED 5
 
@@ -21,6 +19,7 @@ typedef struct {
 
 typedef struct {
     const PairList *list;
+    const RootFiles *files;
     Record *records;
     int *errors; /* errno where bytes is -1 */
 } StatWork;
@@ -31,18 +30,15 @@ static void stat_picture(void *context, int64_t index)
     const Pair *pair = &work->list->pairs[index / MODALITIES];
     const char *relative = pair->path[index % MODALITIES];
     char *path = path_join(work->list->folder, relative);
-    struct stat status;
+    FileStamp stamp;
     Record *record = &work->records[index];
     *record = (Record){
         .path_hash = checksum_xxh3(relative, strlen(relative)), .label = pair->label, .bytes = -1};
-    if (stat(path, &status) != 0) {
-        work->errors[index] = errno;
-    } else if (!S_ISREG(status.st_mode)) {
-        work->errors[index] = EISDIR;
-    } else {
-        record->bytes = status.st_size;
-        record->seconds = status.st_mtim.tv_sec;
-        record->nanoseconds = status.st_mtim.tv_nsec;
+    work->errors[index] = work->files->stamp(work->files->context, path, &stamp);
+    if (work->errors[index] == 0) {
+        record->bytes = stamp.bytes;
+        record->seconds = stamp.seconds;
+        record->nanoseconds = stamp.nanoseconds;
     }
     free(path);
 }
@@ -63,19 +59,19 @@ static int name_missing(const StatWork *work, int64_t missing, int64_t pictures,
         names = longer;
         named++;
     }
-    err_set(err,
-            "%s: %lld of the %lld pictures in this list are missing in %s (%s): %s%s; unpack the "
-            "data set again, or take their lines out of the list",
+    err_set(err, "%s: %lld of the %lld pictures in this list are missing in %s (%s): %s%s; %s",
             work->list->file, (long long)missing, (long long)pictures, work->list->folder,
-            strerror(first_error), names, missing > named ? ", ..." : "");
+            strerror(first_error), names, missing > named ? ", ..." : "", work->files->advice);
     free(names);
     return -1;
 }
 
-int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err)
+int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, PairStats *stats,
+                    Err *err)
 {
     int64_t pictures = list->count * MODALITIES;
     StatWork work = {.list = list,
+                     .files = files,
                      .records = mem_zeroed((size_t)pictures, sizeof(Record)),
                      .errors = mem_zeroed((size_t)pictures, sizeof(int))};
     pool_run(pool, pictures, stat_picture, &work);
@@ -90,4 +86,9 @@ int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err)
     free(work.records);
     free(work.errors);
     return rc;
+}
+
+int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err)
+{
+    return pairs_stat_from(list, &root_files_on_disk, pool, stats, err);
 }

@@ -1,4 +1,4 @@
-/* PNG through libpng, with the conversion to RGB that Pillow does.
+/* PNG through libpng, with the conversion to RGB that Pillow does: whatever png_fast.c leaves.
  *
  * libpng reports an error by a longjmp. Everything that it can jump out of runs inside
  * png_guarded(), which has no variable that such a jump could spoil; what is allocated on the way
@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define DEFLATE_BEST_RATIO 1032 /* deflate cannot shrink anything by more than this */
 
 typedef struct {
     png_structp png;
@@ -156,7 +154,7 @@ static int create_picture(Png *state, Err *err)
     png_uint_32 height = png_get_image_height(state->png, state->info);
     if (width <= PICTURE_MAX_SIDE && height <= PICTURE_MAX_SIDE) {
         size_t raw_bytes = png_get_rowbytes(state->png, state->info) * height;
-        if (raw_bytes / DEFLATE_BEST_RATIO > state->bytes) {
+        if (raw_bytes / PNG_DEFLATE_BEST_RATIO > state->bytes) {
             return err_set(err, "is truncated: %zu bytes cannot hold %u x %u pixels", state->bytes,
                            width, height);
         }
@@ -164,7 +162,7 @@ static int create_picture(Png *state, Err *err)
     return picture_create(state->picture, width, height, err);
 }
 
-int png_decode(Picture *picture, const void *data, size_t bytes, Err *err)
+int png_decode_libpng(Picture *picture, const void *data, size_t bytes, Err *err)
 {
     int rc = -1;
     Png state = {.data = data, .bytes = bytes, .picture = picture};
@@ -195,6 +193,11 @@ done:
     free(state.raw);
     png_destroy_read_struct(&state.png, &state.info, NULL);
     return rc;
+}
+
+int png_decode(Picture *picture, const void *data, size_t bytes, Err *err)
+{
+    return png_decode_fast(picture, data, bytes) ? 0 : png_decode_libpng(picture, data, bytes, err);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */

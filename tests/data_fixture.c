@@ -99,7 +99,8 @@ Pack *fixture_pack(const char *root, int resize)
     assert_int_equal(pairs_read(&list, root, "synROD", SPLIT_TRAIN, false, &err), 0);
     char *cache = path_join(root, "cache");
     Pool *pool = pool_open(2);
-    Pack *pack = pack_open_or_build(&list, resize, cache, pool, NULL, &err);
+    PackSettings settings = {.resize = resize, .pool = pool};
+    Pack *pack = pack_open_or_build(&list, &settings, cache, &err);
     if (!pack) {
         fail_msg("%s", err.text);
     }

@@ -19,6 +19,7 @@ typedef struct {
     char *root;
     Pack *pack;
     Backend *be;
+    Store *store; /* of the loaders that the functions below open; NULL: none */
 } Fixture;
 
 static int set_up(void **state)
@@ -59,6 +60,7 @@ static LoaderSettings training(const Fixture *fixture, int64_t steps, int worker
     rotation.loader = LOADER_SOURCE_ROTATION;
     rotation.rotate = true;
     return (LoaderSettings){.be = fixture->be,
+                            .store = fixture->store,
                             .sources = 2,
                             .source = {source, rotation},
                             .consecutive = 1,
@@ -70,6 +72,7 @@ static LoaderSettings training(const Fixture *fixture, int64_t steps, int worker
 static LoaderSettings evaluation(const Fixture *fixture, int consecutive, int64_t batches)
 {
     return (LoaderSettings){.be = fixture->be,
+                            .store = fixture->store,
                             .sources = 1,
                             .source = {{.pack = fixture->pack,
                                         .loader = LOADER_TARGET_TEST,
@@ -89,6 +92,20 @@ static Loader *open_loader(const LoaderSettings *settings)
         fail_msg("%s", err.text);
     }
     return loader;
+}
+
+static Store *open_store(const Fixture *fixture, Tier tier)
+{
+    Err err = {0};
+    Pool *pool = pool_open(2);
+    StoreSettings settings = {
+        .be = fixture->be, .packs = {fixture->pack}, .count = 1, .tier = tier, .pool = pool};
+    Store *store = store_open(&settings, &err);
+    pool_close(pool);
+    if (!store) {
+        fail_msg("%s", err.text);
+    }
+    return store;
 }
 
 /* What one batch holds, copied back from the device. */
@@ -125,13 +142,23 @@ static void check_contents(const Fixture *fixture, const Batch *batch, const See
             assert_int_equal(item->left, plan->left);
             assert_int_equal(item->flip, plan->flip);
             assert_int_equal(item->quarter_turns, plan->quarter_turns[m]);
-            assert_int_equal(item->offset % 64, 0);
+            assert_int_equal((uintptr_t)(batch->pixels + item->offset) % 64, 0);
             size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
             device_copy_out(fixture->be, pixels, batch->pixels + item->offset, bytes);
             assert_memory_equal(pixels, picture.pixels, bytes);
         }
     }
     free(pixels);
+}
+
+/* Where pixels lie depends on the tier. */
+static void forget_offsets(Seen *seen)
+{
+    for (int m = 0; m < MODALITIES; m++) {
+        for (int i = 0; i < 8 * BATCH; i++) {
+            seen->items[m][i].offset = 0;
+        }
+    }
 }
 
 /* Runs a loader from first_step on and compares with the steps of an earlier run. */
@@ -145,6 +172,7 @@ static void compare_run(const Fixture *fixture, LoaderSettings settings, const S
         assert_int_equal(loader_next(loader, &batch, &err), 1);
         copy_batch(fixture->be, &batch, seen);
         check_contents(fixture, &batch, seen);
+        forget_offsets(seen);
         assert_memory_equal(seen, &expected[t], sizeof *seen);
     }
     assert_int_equal(loader_next(loader, &batch, &err), 0);
@@ -175,6 +203,7 @@ static void batches_do_not_depend_on_workers_or_start(void **state)
             assert_int_equal(plan_batch(plans[g], t, planned), BATCH);
             assert_memory_equal(planned, expected[t].plan + (size_t)g * BATCH, sizeof planned);
         }
+        forget_offsets(&expected[t]);
     }
     loader_close(loader);
     plan_close(plans[0]);
@@ -186,7 +215,69 @@ static void batches_do_not_depend_on_workers_or_start(void **state)
     compare_run(fixture, settings, expected);
     settings.first_step = STEPS;
     compare_run(fixture, settings, expected);
+    Fixture placed = *fixture;
+    for (int tier = TIER_DEVICE; tier <= TIER_DISK; tier++) {
+        placed.store = open_store(fixture, (Tier)tier);
+        assert_int_equal(store_tier(placed.store), tier);
+        compare_run(&placed, training(&placed, STEPS, 2), expected);
+        settings = training(&placed, STEPS, 1);
+        settings.first_step = 3;
+        compare_run(&placed, settings, expected);
+        store_close(placed.store);
+    }
     free(expected);
+}
+
+/* Steps of one loader, and loaders of one shape that follow each other, use the same addresses; two
+ * at once do not. */
+static void a_store_keeps_the_addresses(void **state)
+{
+    Fixture fixture = *(Fixture *)*state;
+    for (int tier = TIER_DEVICE; tier <= TIER_DISK; tier++) {
+        Err err = {0};
+        Batch first;
+        Batch again;
+        Batch other;
+        fixture.store = open_store(&fixture, (Tier)tier);
+        LoaderSettings settings = training(&fixture, 9, 2);
+        Loader *loader = open_loader(&settings);
+        assert_int_equal(loader_next(loader, &first, &err), 1);
+        assert_int_equal(loader_next(loader, &again, &err), 1);
+        assert_ptr_equal(first.pixels, again.pixels);
+        assert_ptr_equal(first.items[DEPTH], again.items[DEPTH]);
+        Loader *beside = open_loader(&settings);
+        assert_int_equal(loader_next(beside, &other, &err), 1);
+        assert_ptr_not_equal(first.labels, other.labels);
+        assert_true((first.pixels == other.pixels) == (tier == TIER_DEVICE));
+        loader_close(beside);
+        loader_close(loader);
+        settings.source[0].epoch++;
+        settings.source[1].epoch++;
+        loader = open_loader(&settings);
+        assert_int_equal(loader_next(loader, &again, &err), 1);
+        assert_ptr_equal(first.pixels, again.pixels);
+        assert_ptr_equal(first.items[RGB], again.items[RGB]);
+        assert_ptr_equal(first.labels, again.labels);
+        loader_close(loader);
+        store_close(fixture.store);
+    }
+}
+
+/* The same list twice costs its bytes once. */
+static void equal_packs_share_their_pixels(void **state)
+{
+    const Fixture *fixture = *state;
+    Err err = {0};
+    Pack *again = pack_open(pack_path(fixture->pack), &err);
+    assert_non_null(again);
+    StoreSettings settings = {
+        .be = fixture->be, .packs = {fixture->pack, again}, .count = 2, .tier = TIER_DEVICE};
+    Store *store = store_open(&settings, &err);
+    assert_non_null(store);
+    assert_int_equal(store_offset(store, fixture->pack), 0);
+    assert_int_equal(store_offset(store, again), 0);
+    store_close(store);
+    pack_close(again);
 }
 
 /* 23 pairs in batches of 5: the fifth has 3. Merged by two, the sixth does not exist. */
@@ -265,6 +356,29 @@ static void a_batch_that_does_not_fit_is_refused(void **state)
     assert_non_null(strstr(err.text, "not enough for one batch of 24"));
 }
 
+/* A run ends at the damaged picture, and not before. */
+static void expect_damage(const Fixture *fixture)
+{
+    LoaderSettings settings = evaluation(fixture, 1, 5);
+    Loader *loader = open_loader(&settings);
+    Err err = {0};
+    Batch batch;
+    int rc;
+    int good = 0;
+    while ((rc = loader_next(loader, &batch, &err)) == 1) {
+        for (int i = 0; i < batch.pairs[0]; i++) {
+            assert_int_not_equal(batch.plan[i].index, 11);
+        }
+        good++;
+    }
+    assert_int_equal(rc, -1);
+    assert_true(good < 5);
+    assert_non_null(strstr(err.text, "synROD-train-32.pack: the depth picture of pair 11, "
+                                     "thing4/depth/p11.png, does not match its checksum"));
+    assert_int_equal(loader_next(loader, &batch, &err), -1);
+    loader_close(loader);
+}
+
 /* Damages the pixels of pair 11's depth picture in the mapped file. */
 static void damaged_pixels_are_named(void **state)
 {
@@ -284,26 +398,28 @@ static void damaged_pixels_are_named(void **state)
     assert_int_equal(fputc(at[picture_bytes - 1] ^ 1, writer), at[picture_bytes - 1] ^ 1);
     assert_int_equal(fclose(writer), 0);
 
-    LoaderSettings settings = evaluation(fixture, 1, 5);
-    Loader *loader = open_loader(&settings);
     Err err = {0};
-    Batch batch;
-    int rc;
-    int good = 0;
-    while ((rc = loader_next(loader, &batch, &err)) == 1) {
-        for (int i = 0; i < batch.pairs[0]; i++) {
-            assert_int_not_equal(batch.plan[i].index, 11);
-        }
-        good++;
-    }
-    assert_int_equal(rc, -1);
-    assert_true(good < 5);
-    assert_non_null(strstr(err.text, "synROD-train-32.pack: the depth picture of pair 11 does not "
-                                     "match its checksum: remove the file"));
-    assert_int_equal(loader_next(loader, &batch, &err), -1);
-    loader_close(loader);
+    StoreSettings all = {
+        .be = fixture->be, .packs = {fixture->pack}, .count = 1, .tier = TIER_DEVICE};
+    assert_null(store_open(&all, &err));
+    assert_non_null(strstr(err.text, "the depth picture of pair 11"));
+    Fixture placed = *fixture;
+    expect_damage(&placed);
+    placed.store = open_store(fixture, TIER_DISK);
+    expect_damage(&placed);
+    store_close(placed.store);
 }
 
+static void the_tier_is_named_as_typed(void **state)
+{
+    (void)state;
+    Err err = {0};
+    Tier tier = TIER_AUTO;
+    assert_int_equal(tier_parse("disk", &tier, &err), 0);
+    assert_int_equal(tier, TIER_DISK);
+    assert_int_equal(tier_parse("tape", &tier, &err), -1);
+    assert_string_equal(err.text, "'tape' is no tier: it is one of auto, device, ram, disk");
+}
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +428,9 @@ int main(void)
         cmocka_unit_test(the_cap_ends_the_run),
         cmocka_unit_test(closing_early_is_clean),
         cmocka_unit_test(a_batch_that_does_not_fit_is_refused),
+        cmocka_unit_test(a_store_keeps_the_addresses),
+        cmocka_unit_test(equal_packs_share_their_pixels),
+        cmocka_unit_test(the_tier_is_named_as_typed),
         cmocka_unit_test(damaged_pixels_are_named), /* last: it spoils the pack */
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

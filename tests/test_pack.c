@@ -68,10 +68,16 @@ static int tear_down(void **state)
     return 0;
 }
 
+static PackSettings settings_of(const Fixture *f)
+{
+    return (PackSettings){.resize = RESIZE, .pool = f->pool, .log = f->log};
+}
+
 static Pack *open_or_build(Fixture *f)
 {
     Err err = {0};
-    Pack *pack = pack_open_or_build(&f->list, RESIZE, f->cache, f->pool, f->log, &err);
+    PackSettings settings = settings_of(f);
+    Pack *pack = pack_open_or_build(&f->list, &settings, f->cache, &err);
     if (!pack) {
         fail_msg("%s", err.text);
     }
@@ -152,7 +158,9 @@ static void the_file_does_not_depend_on_the_threads(void **state)
     for (int i = 0; i < 2; i++) {
         Pool *pool = pool_open(1 + 4 * i);
         char *path = path_join(f->root, "x.pack");
-        assert_int_equal(pack_build(&f->list, &stats, RESIZE, path, pool, NULL, &err), 0);
+        PackSettings settings = {.resize = RESIZE, .pool = pool};
+        assert_int_equal(pack_build(&f->list, &stats, &pack_source_folder, &settings, path, &err),
+                         0);
         bytes[i] = path_read(path, &size[i], &err);
         assert_non_null(bytes[i]);
         free(path);
@@ -176,6 +184,17 @@ static void change_byte(const char *path, long at)
     assert_int_equal(fseek(file, at, SEEK_SET), 0);
     assert_int_not_equal(fputc(byte ^ 0x10, file), EOF);
     assert_int_equal(fclose(file), 0);
+}
+
+static PackHeader read_header(const Fixture *f)
+{
+    Err err = {0};
+    PackHeader header;
+    char *bytes = path_read(f->path, NULL, &err);
+    assert_non_null(bytes);
+    memcpy(&header, bytes, sizeof header);
+    free(bytes);
+    return header;
 }
 
 /* Opens the cache's pack once more: `reason` must be in the notes, NULL for none at all. */
@@ -207,22 +226,26 @@ static void stale_packs_are_built_again(void **state)
     expect_rebuild(f, "the list or its pictures have changed since");
     f->list.pairs[3].label = 6;
     expect_rebuild(f, "the list or its pictures have changed since");
-    change_byte(f->path, 16); /* version */
-    expect_rebuild(f, "has version 17, this program reads 1");
+    change_byte(f->path, offsetof(PackHeader, version));
+    expect_rebuild(f, "has version 18, this program reads 2");
     change_byte(f->path, 0);
     expect_rebuild(f, "is not a pack");
-    change_byte(f->path, 32); /* digest: under the header's checksum */
+    change_byte(f->path, offsetof(PackHeader, digest)); /* under the header's checksum */
     expect_rebuild(f, "its header or table is damaged");
-    change_byte(f->path, 24 + 7); /* the highest byte of the number of pairs */
+    change_byte(f->path, offsetof(PackHeader, pairs) + 7); /* the highest byte */
     expect_rebuild(f, "its header or table is damaged");
-    change_byte(f->path, sizeof(PackHeader) + 5 * sizeof(PackEntry) + 9);
+    PackHeader header = read_header(f);
+    change_byte(f->path, (long)header.table_offset + 5 * (long)sizeof(PackEntry) + 9);
+    expect_rebuild(f, "its header or table is damaged");
+    change_byte(f->path, (long)header.names_offset + 20);
     expect_rebuild(f, "its header or table is damaged");
     assert_int_equal(truncate(f->path, 5000), 0);
     expect_rebuild(f, "truncated");
 
     PairStats stats;
     assert_int_equal(pairs_stat(&f->list, f->pool, &stats, &err), 0);
-    assert_int_equal(pack_build(&f->list, &stats, 48, f->path, f->pool, NULL, &err), 0);
+    PackSettings other = {.resize = 48, .pool = f->pool};
+    assert_int_equal(pack_build(&f->list, &stats, &pack_source_folder, &other, f->path, &err), 0);
     expect_rebuild(f, "it was built for another size");
     expect_rebuild(f, NULL);
 }
@@ -264,7 +287,8 @@ static void a_flipped_pixel_is_found_and_named(void **state)
     char *at = memmem(bytes, size, last.pixels, picture_bytes);
     change_byte(f->path, at - bytes);
     assert_int_equal(pack_verify(pack, f->pool, NULL, &err), -1);
-    assert_non_null(strstr(err.text, "the depth picture of pair 39 is damaged: remove the file"));
+    assert_non_null(strstr(err.text, "the depth picture of pair 39, thing4/depth/p39.png, does not "
+                                     "match its checksum: the file is damaged; remove it"));
     pack_close(pack);
     free(bytes);
     picture_free(&last);
@@ -280,7 +304,8 @@ static void assert_cache_is_empty(const Fixture *f)
 static void expect_failure(Fixture *f, const char *message)
 {
     Err err = {0};
-    assert_null(pack_open_or_build(&f->list, RESIZE, f->cache, f->pool, f->log, &err));
+    PackSettings settings = settings_of(f);
+    assert_null(pack_open_or_build(&f->list, &settings, f->cache, &err));
     if (!strstr(err.text, message) || strchr(err.text, '\n')) {
         fail_msg("'%s' does not say '%s'", err.text, message);
     }
@@ -294,6 +319,47 @@ static void the_first_bad_picture_is_named(void **state)
     fixture_write(f->root, "synROD/thing5/rgb/p19.png", "no picture");
     expect_failure(f, "synROD/thing4/depth/p18.png: is not a picture");
     assert_cache_is_empty(f);
+}
+
+/* Pairs with a bad picture are left out, named, and their number is limited. */
+static void bad_pictures_may_be_left_out(void **state)
+{
+    Fixture *f = *state;
+    Err err = {0};
+    fixture_write(f->root, "synROD/thing4/depth/p18.png", "no picture");
+    fixture_write(f->root, "synROD/thing5/rgb/p19.png", "");
+    fixture_write(f->root, "synROD/thing5/depth/p19.png", "no picture");
+    PackSettings settings = settings_of(f);
+    settings.skip_bad = 2;
+    assert_null(pack_open_or_build(&f->list, &settings, f->cache, &err));
+    assert_non_null(strstr(err.text, "synROD-train: more than 2 pictures (--skip_bad) cannot be "
+                                     "decoded, the first: "));
+    assert_non_null(strstr(err.text, "synROD/thing4/depth/p18.png: is not a picture"));
+    assert_cache_is_empty(f);
+    settings.skip_bad = 3;
+    Pack *pack = pack_open_or_build(&f->list, &settings, f->cache, &err);
+    assert_non_null(pack);
+    assert_int_equal(pack_count(pack), PAIRS - 2);
+    static const char *const skipped[] = {"thing4/depth/p18.png", "thing5/rgb/p19.png",
+                                          "thing5/depth/p19.png"};
+    assert_int_equal(pack_skipped(pack), 3);
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(pack_skipped_path(pack, i), skipped[i]);
+    }
+    assert_string_equal(pack_skipped_reason(pack, 1), "is empty");
+    PairList kept;
+    pack_list(pack, &kept);
+    for (int64_t i = 0; i < kept.count; i++) {
+        const Pair *expected = &f->list.pairs[i < 18 ? i : i + 2];
+        assert_string_equal(kept.pairs[i].path[RGB], expected->path[RGB]);
+        assert_string_equal(kept.pairs[i].path[DEPTH], expected->path[DEPTH]);
+        assert_int_equal(kept.pairs[i].label, expected->label);
+    }
+    assert_int_equal(kept.classes, f->list.classes);
+    pairs_free(&kept);
+    assert_int_equal(pack_verify(pack, f->pool, NULL, &err), 0);
+    pack_close(pack);
+    expect_failure(f, "thing4/depth/p18.png: is not a picture");
 }
 
 static void missing_pictures_stop_before_the_build(void **state)
@@ -354,7 +420,8 @@ static void an_interrupted_build_leaves_no_pack(void **state)
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         limit_file_size(30000);
         Pool *pool = pool_open(2);
-        pack_open_or_build(&f->list, RESIZE, f->cache, pool, NULL, &err);
+        PackSettings settings = {.resize = RESIZE, .pool = pool};
+        pack_open_or_build(&f->list, &settings, f->cache, &err);
         _exit(0);
     }
     int status;
@@ -386,7 +453,8 @@ static void two_programs_build_once(void **state)
             Pool *pool = pool_open(1);
             FILE *notes = tmpfile();
             Log *log = log_open(notes, notes);
-            Pack *pack = pack_open_or_build(&f->list, RESIZE, f->cache, pool, log, &err);
+            PackSettings settings = {.resize = RESIZE, .pool = pool, .log = log};
+            Pack *pack = pack_open_or_build(&f->list, &settings, f->cache, &err);
             bool sound = pack && pack_verify(pack, pool, NULL, &err) == 0;
             char text[2000] = "";
             rewind(notes);
@@ -432,6 +500,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(truncated_packs_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_pixel_is_found_and_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_first_bad_picture_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bad_pictures_may_be_left_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missing_pictures_stop_before_the_build, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failing_write_leaves_nothing_behind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_full_disk_leaves_nothing_behind, set_up, tear_down),

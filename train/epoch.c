@@ -73,6 +73,7 @@ Loader *trainer_open_loader(const Trainer *t, int64_t epoch, int64_t first_step,
         return NULL;
     }
     LoaderSettings s = {.be = t->be,
+                        .store = t->corpus.store,
                         .consecutive = 1,
                         .first_step = first_step,
                         .steps = steps,

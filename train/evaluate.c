@@ -146,6 +146,7 @@ int evaluate_run(Net *net, Input *input, const EvaluateSettings *settings, Log *
     }
     int merged = net_samples(net) / settings->plan.batch;
     LoaderSettings loading = {.be = net->be,
+                              .store = settings->store,
                               .sources = 1,
                               .source = {settings->plan},
                               .consecutive = merged,

@@ -10,6 +10,7 @@ typedef enum { EVALUATE_CLASSES, EVALUATE_ROTATIONS } EvaluateTask;
 
 typedef struct {
     PlanSettings plan; /* which pairs, and how they are drawn */
+    Store *store;      /* where their pictures are; NULL: in their pack */
     EvaluateTask task;
     int64_t max_batches; /* stop behind this many batches; 0: all */
     int workers;

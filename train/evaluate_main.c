@@ -20,8 +20,9 @@ typedef struct {
 static int read_options(Options *options, int argc, char **argv, Err *err)
 {
     const ArgOption list[] = {
-        arg_text("data_root", "DIR", &options->data_root,
-                 "Folder that holds the data sets that the run was trained on (needed)"),
+        arg_text("data_root", "DIR|TAR", &options->data_root,
+                 "Folder that holds the data sets that the run was trained on, or a tar file of "
+                 "it (needed)"),
         arg_text("checkpoint", "FILE", &options->checkpoint,
                  "A run's checkpoint.safetensors, or the run's folder (needed)"),
         arg_text("out", "DIR", &options->out,
@@ -110,7 +111,7 @@ static int open_network(Evaluator *e, Err *err)
         return err_context(err, "%s", e->options->checkpoint);
     }
     input_open(&e->input, e->be, net_samples(e->net), s->image_size, s->crop_size);
-    return 0;
+    return corpus_place(&e->corpus, e->be, "auto", e->pool, e->log, err);
 }
 
 static int open_data(Evaluator *e, Err *err)
@@ -120,9 +121,11 @@ static int open_data(Evaluator *e, Err *err)
                              .target = e->saved.target,
                              .cache_dir = e->options->cache_dir,
                              .smallset = e->saved.smallset,
-                             .resize = e->saved.image_size};
+                             .resize = e->saved.image_size,
+                             .skip_bad = e->saved.skip_bad};
     e->pool = pool_open(e->options->threads);
-    if (corpus_read(&e->corpus, &corpus, err) != 0) {
+    if (corpus_read(&e->corpus, &corpus, err) != 0 ||
+        corpus_pack(&e->corpus, &corpus, CORPUS_SOURCE_TEST, e->pool, e->log, err) != 0) {
         return -1;
     }
     if (e->corpus.classes != (int)e->state.classes) {
@@ -130,7 +133,7 @@ static int open_data(Evaluator *e, Err *err)
                        (int)e->state.classes, e->corpus.list[CORPUS_SOURCE_TRAIN].file,
                        e->corpus.classes);
     }
-    return corpus_pack(&e->corpus, &corpus, CORPUS_SOURCE_TEST, e->pool, e->log, err);
+    return 0;
 }
 
 static void take_prediction(void *context, const PairPlan *pair, int prediction)
@@ -162,6 +165,7 @@ static int evaluate_set(Evaluator *e, CorpusSet set, const char *name, const cha
                  .loader = set == CORPUS_TARGET ? LOADER_TARGET_TEST : LOADER_SOURCE_TEST,
                  .batch = e->options->batch,
                  .crop = e->saved.crop_size},
+        .store = e->corpus.store,
         .task = EVALUATE_CLASSES,
         .workers = 1,
         .label = "Evaluation: ",
@@ -234,8 +238,8 @@ int main(int argc, char **argv)
     }
     input_close(&e.input);
     net_close(e.net);
-    device_close(e.be);
     corpus_close(&e.corpus);
+    device_close(e.be);
     pool_close(e.pool);
     safetensors_close(e.file);
     settings_free(&e.saved);

@@ -31,6 +31,7 @@ void settings_free(Settings *settings)
     free(settings->suffix);
     free(settings->pretrained);
     free(settings->cache_dir);
+    free(settings->tier);
     free(settings->device);
     free(settings->precision);
     free(settings->passes);

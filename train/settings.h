@@ -11,13 +11,14 @@
 
 /* Strings are owned by the Settings; NULL means not given. */
 typedef struct {
-    char *data_root;  /* folder that holds the data sets; needed */
+    char *data_root;  /* folder that holds the data sets, or a tar file of it; needed */
     char *source;     /* "synROD" */
     char *target;     /* "ROD" */
     char *logdir;     /* "experiments" */
     char *suffix;     /* ending of the run name */
     char *pretrained; /* "none", "auto", or a safetensors or .pth file */
     char *cache_dir;  /* where packed data goes; NULL: pack_default_cache_dir */
+    char *tier;       /* "auto", "device", "ram" or "disk" */
     char *device;     /* "auto", "cuda" or "cpu" */
     char *precision;  /* "auto", "fp32", "tf32", "fp16" or "bf16" */
     char *passes;     /* "auto", "merged" or "separate" */
@@ -32,6 +33,7 @@ typedef struct {
     double max_hours;          /* stop before this time; 0: no limit */
     int keep;                  /* epochs whose weights are kept; 0: none */
     int test_batches;          /* 0: all */
+    int skip_bad;              /* pictures of a list that may be left out: they cannot be decoded */
     int num_workers;           /* loader threads; never more than the cores */
     int gpu;                   /* which CUDA device */
     int threads;               /* CPU threads for the operators; 0: all cores */

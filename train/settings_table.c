@@ -17,8 +17,9 @@
 #define LEARNED "what was learned so far followed from it"
 
 static const Setting table[] = {
-    {AT(data_root), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "FOLDER",
-     .help = "Folder that holds the data sets, each in a folder of its name (needed)"},
+    {AT(data_root), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "FOLDER|TAR",
+     .help = "Folder that holds the data sets, each in a folder of its name, or a tar file of it, "
+             "plain, .gz or .zst, which is read once and never unpacked (needed)"},
     {AT(source), .kind = SETTING_NAMEPART, .group = GROUP_DATA, .value = "NAME",
      .fixed = "the run has learned from the pictures of one data set", .initial = "synROD",
      .help = "Data set with labels to learn from"},
@@ -39,6 +40,14 @@ static const Setting table[] = {
     {AT(cache_dir), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "FOLDER",
      .help = "Where decoded pictures are kept in one packed file a data set (default: beside the "
              "data, or the working directory if that is read-only or a mounted Drive)"},
+    {AT(tier), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "NAME", .initial = "auto",
+     .choices = "auto device ram disk",
+     .help = "Where decoded pictures are while training: device (all of them in the GPU's memory), "
+             "ram, disk (read ahead of every step), or auto: the first of these that has room"},
+    {AT(skip_bad), .kind = SETTING_INT, .group = GROUP_DATA, .value = "COUNT", .initial = "0",
+     .low = 0, .high = 1000000,
+     .help = "Leave out up to this many pictures of a list that cannot be decoded, each with its "
+             "partner, instead of stopping; they are listed in the pack (pack --info)"},
     {AT(logdir), .kind = SETTING_TEXT, .group = GROUP_RUN, .value = "FOLDER",
      .initial = "experiments",
      .help = "Where the run's own folder goes, with checkpoint, logs and TensorBoard events"},

@@ -27,6 +27,7 @@ static bool should_stop(void *context)
 static int run_test(Trainer *t, const Test *test, int epoch, Err *err)
 {
     EvaluateSettings settings = {.plan = trainer_plan(t, test->loader, 0),
+                                 .store = t->corpus.store,
                                  .task = is_rotation(test->loader) ? EVALUATE_ROTATIONS
                                                                    : EVALUATE_CLASSES,
                                  .max_batches = test->capped ? t->settings->test_batches : 0,

@@ -13,14 +13,16 @@
 #include <string.h>
 #include <time.h>
 
-static CorpusSettings corpus_settings(const Settings *s)
+static CorpusSettings corpus_settings(const Settings *s, volatile const int *stop)
 {
     return (CorpusSettings){.data_root = s->data_root,
                             .source = s->source,
                             .target = s->target,
                             .cache_dir = s->cache_dir,
                             .smallset = s->smallset,
-                            .resize = s->image_size};
+                            .resize = s->image_size,
+                            .skip_bad = s->skip_bad,
+                            .stop = stop};
 }
 
 static int open_device(Trainer *t, Err *err)
@@ -291,7 +293,7 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
     double limit = settings->max_hours > 0 ? settings->max_hours * 3600 : INFINITY;
     *t = (Trainer){
         .settings = settings, .stop = stop, .deadline = clock_seconds() + limit, .log = log};
-    CorpusSettings corpus = corpus_settings(settings);
+    CorpusSettings corpus = corpus_settings(settings, stop);
     char *name = settings_run_name(settings);
     log_result(log, "Run: %s", name);
     int rc = corpus_read(&t->corpus, &corpus, err);
@@ -308,7 +310,8 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
     }
     t->pool = pool_open(settings->threads);
     if (corpus_pack(&t->corpus, &corpus, CORPUS_SOURCE_TRAIN, t->pool, log, err) != 0 ||
-        open_device(t, err) != 0 || open_net(t, err) != 0) {
+        open_device(t, err) != 0 || open_net(t, err) != 0 ||
+        corpus_place(&t->corpus, t->be, settings->tier, t->pool, log, err) != 0) {
         return -1;
     }
     return begin(t, err);
@@ -320,8 +323,8 @@ void trainer_close(Trainer *t)
     step_close(t->step);
     input_close(&t->input);
     net_close(t->net);
-    device_close(t->be);
     corpus_close(&t->corpus);
+    device_close(t->be);
     pool_close(t->pool);
     run_close(&t->run);
     *t = (Trainer){0};

@@ -1,5 +1,6 @@
 /* The CPU backend: opening, memory, and its table of operators. */
 #include "base/mem.h"
+#include "base/memory_limit.h"
 #include "base/pool.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/onednn.h"
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     DEVICE_ALIGNMENT = 256, /* bytes, promised by device_alloc */
@@ -31,9 +31,7 @@ static const char *cpu_description(const Backend *be)
 static void cpu_memory(const Backend *be, size_t *free_bytes, size_t *total_bytes)
 {
     (void)be;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    *free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * page;
-    *total_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * page;
+    memory_limit(free_bytes, total_bytes);
 }
 
 static void *cpu_alloc(Backend *be, size_t bytes)

@@ -1,5 +1,5 @@
 /* Any bytes as a packed file. Its checksum would turn away nearly all of them, so it is set right
- * wherever the file has room for the table that its header speaks of. */
+ * wherever the file has room for the table and names that its header speaks of. */
 #include "base/err.h"
 #include "data/pack.h"
 #include "data/pack_format.h"
@@ -11,8 +11,10 @@
 static void set_checksum(char *content, size_t bytes)
 {
     PackHeader *header = (PackHeader *)content;
-    if (bytes >= sizeof *header && header->table_bytes <= bytes - sizeof *header) {
-        header->checksum = pack_header_checksum(header);
+    if (bytes >= sizeof *header && header->table_offset <= bytes &&
+        header->table_bytes <= bytes - header->table_offset &&
+        header->names_bytes <= bytes - header->table_offset - header->table_bytes) {
+        header->checksum = pack_header_checksum(header, content + header->table_offset);
     }
 }
 
@@ -29,7 +31,18 @@ static void touch(const Pack *pack, size_t file_bytes)
             input_touch(picture.pixels, bytes);
         }
         (void)pack_label(pack, i);
+        for (int m = 0; m < MODALITIES; m++) {
+            const char *path = pack_picture_path(pack, i, m);
+            input_touch(path, strlen(path));
+        }
     }
+    for (int i = 0; i < pack_skipped(pack); i++) {
+        input_touch(pack_skipped_path(pack, i), strlen(pack_skipped_path(pack, i)));
+        input_touch(pack_skipped_reason(pack, i), strlen(pack_skipped_reason(pack, i)));
+    }
+    PairList list;
+    pack_list(pack, &list);
+    pairs_free(&list);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)

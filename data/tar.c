@@ -1,0 +1,549 @@
+/* The one pass over a tar. Every thread takes its turn at the archive, reads a handful of files
+ * into memory, gives the turn on and decodes what it has: reading and decoding overlap without a
+ * queue, and no more than a handful of files a thread is in memory. */
+#include "data/tar.h"
+
+#include "base/mem.h"
+#include "base/progress.h"
+#include "data/checksum.h"
+#include "data/tar_entries.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define READ_BYTES  (1 << 20)  /* that libarchive reads at once */
+#define TAKE_BYTES  (1 << 20)  /* of files that a thread takes in a turn, about */
+#define TAKE_FILES  16         /* at most in a turn */
+#define MOST_BYTES  (64 << 20) /* of a picture's file; a larger one is refused */
+#define PROGRESS_MB 1000000
+
+/* A picture's file that is read and not decoded yet. */
+typedef struct {
+    TarEntry *entry;
+    uint8_t *data;
+    size_t bytes;
+} Raw;
+
+typedef struct {
+    Tar *tar;
+    const PackSettings *settings;
+    const PairSet *sets;
+    int count;
+    char *name[PAIR_SETS_MAX], *list_path[PAIR_SETS_MAX];
+    int64_t file_bytes;
+    Progress *progress;
+    pthread_mutex_t lock; /* the turn at the archive, and everything below */
+    struct archive *archive;
+    int64_t shown; /* MB that progress knows of */
+    bool ended, failed;
+    uint64_t *wanted; /* sorted hashes of the paths that the lists name; NULL: not known yet */
+    size_t wanted_count;
+    Err *err;
+} Pass;
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static int tell_no_tar(const char *path, struct archive *archive, Err *err)
+{
+    return err_set(err, "%s: is neither a folder nor a sound tar file (plain, .gz or .zst): %s",
+                   path, archive_error_string(archive));
+}
+
+static struct archive *open_archive(const char *path, Err *err)
+{
+    struct archive *archive = archive_read_new();
+    if (!archive || archive_read_support_filter_all(archive) < ARCHIVE_WARN ||
+        archive_read_support_format_tar(archive) != ARCHIVE_OK) {
+        fatal("libarchive cannot start: out of memory, or built without tar");
+    }
+    if (archive_read_open_filename(archive, path, READ_BYTES) != ARCHIVE_OK) {
+        tell_no_tar(path, archive, err);
+        archive_read_free(archive);
+        return NULL;
+    }
+    return archive;
+}
+
+int tar_check(const char *path, Err *err)
+{
+    struct archive *archive = open_archive(path, err);
+    if (!archive) {
+        return -1;
+    }
+    struct archive_entry *entry;
+    int status = archive_read_next_header(archive, &entry);
+    int rc = 0;
+    if (status == ARCHIVE_EOF) {
+        rc = err_set(err, "%s: is an empty archive", path);
+    } else if (status < ARCHIVE_WARN) {
+        rc = tell_no_tar(path, archive, err);
+    }
+    archive_read_free(archive);
+    return rc;
+}
+
+/* A file in the folder without a name, so that nothing is left of it however the program ends. */
+static int open_scratch(const char *folder, Err *err)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) { /* not every file system can */
+        char *path = mem_format("%s/scratch-XXXXXX", folder);
+        fd = mkostemp(path, O_CLOEXEC);
+        if (fd >= 0) {
+            unlink(path);
+        }
+        free(path);
+    }
+    if (fd < 0) {
+        err_set(err, "%s: cannot create a file in this folder: %s", folder, strerror(errno));
+    }
+    return fd;
+}
+
+/* ---- which files matter --------------------------------------------------------------------- */
+
+/* Which set's list this is, or -1. */
+static int list_of(const Pass *pass, const char *path)
+{
+    for (int i = 0; i < pass->count; i++) {
+        if (tar_match_list(path, pass->list_path[i]) >= 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Whether the path goes through a folder of this name. */
+static bool goes_through(const char *path, const char *folder)
+{
+    size_t bytes = strlen(folder);
+    for (const char *at = path; (at = strstr(at, folder)) != NULL; at++) {
+        if ((at == path || at[-1] == '/') && at[bytes] == '/') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_listed(const Pass *pass, const char *path)
+{
+    uint64_t hash = checksum_xxh3(path, strlen(path));
+    size_t low = 0;
+    size_t high = pass->wanted_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (pass->wanted[middle] < hash) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < pass->wanted_count && pass->wanted[low] == hash;
+}
+
+static bool may_be_needed(const Pass *pass, const char *path)
+{
+    if (!pairs_is_picture(path)) {
+        return false;
+    }
+    if (pass->wanted) {
+        return is_listed(pass, path);
+    }
+    for (int i = 0; i < pass->count; i++) {
+        if (goes_through(path, pairs_folder(pass->sets[i].dataset))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A list's text, as a data root in which every folder exists, or none: a list's paths depend on
+ * that, and either may turn out to be the right one. */
+typedef struct {
+    const TarEntry *entry;
+    bool folders;
+} ListRoot;
+
+static bool any_folder(void *context, const char *path)
+{
+    const ListRoot *root = context;
+    /* The data set's own folder is there: its list was found in it. */
+    return root->folders || strchr(path + 2, '/') == NULL;
+}
+
+static char *list_text(void *context, const char *path, size_t *bytes, Err *err)
+{
+    (void)path;
+    (void)err;
+    const ListRoot *root = context;
+    char *text = mem_alloc((size_t)root->entry->bytes + 1);
+    memcpy(text, root->entry->text, (size_t)root->entry->bytes + 1);
+    *bytes = (size_t)root->entry->bytes;
+    return text;
+}
+
+static void want_pictures(Pass *pass, const TarEntry *entry, int set, bool folders)
+{
+    ListRoot root = {.entry = entry, .folders = folders};
+    RootFiles files = {.has_folder = any_folder, .read = list_text, .context = &root};
+    PairList list;
+    int front = tar_match_list(entry->path, pass->list_path[set]);
+    if (pairs_read_from(&list, &files, ".", &pass->sets[set], NULL) != 0) {
+        return; /* told when the lists are read for good */
+    }
+    size_t more = (size_t)list.count * MODALITIES;
+    pass->wanted = mem_resize(pass->wanted, (pass->wanted_count + more) * sizeof *pass->wanted);
+    for (size_t i = 0; i < more; i++) {
+        char *path =
+            mem_format("%.*s%s/%s", front, entry->path, pairs_folder(pass->sets[set].dataset),
+                       list.pairs[i / MODALITIES].path[i % MODALITIES]);
+        pass->wanted[pass->wanted_count++] = checksum_xxh3(path, strlen(path));
+        free(path);
+    }
+    pairs_free(&list);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t first = *(const uint64_t *)a;
+    uint64_t second = *(const uint64_t *)b;
+    return (first > second) - (first < second);
+}
+
+/* Once every list has been seen, only what they name is taken. Links make a picture's name unlike
+ * its file's: with any so far, everything goes on being taken. */
+static void try_filter(Pass *pass)
+{
+    const TarEntry *seen[PAIR_SETS_MAX] = {NULL};
+    int found = 0;
+    for (int64_t i = 0; i < pass->tar->count; i++) {
+        const TarEntry *entry = pass->tar->entries[i];
+        int set = entry->kind == TAR_LIST ? list_of(pass, entry->path) : -1;
+        if (entry->kind == TAR_LINK) {
+            return;
+        }
+        for (; set >= 0 && set < pass->count; set++) {
+            if (tar_match_list(entry->path, pass->list_path[set]) >= 0) {
+                found += seen[set] == NULL;
+                seen[set] = entry;
+            }
+        }
+    }
+    for (int set = 0; found == pass->count && set < pass->count; set++) {
+        want_pictures(pass, seen[set], set, true);
+        want_pictures(pass, seen[set], set, false);
+    }
+    if (pass->wanted) {
+        qsort(pass->wanted, pass->wanted_count, sizeof *pass->wanted, by_value);
+    }
+}
+
+/* ---- reading, with the turn ----------------------------------------------------------------- */
+
+static int fail(Pass *pass, const char *path, Err *err)
+{
+    const char *why = archive_error_string(pass->archive);
+    return err_set(err, "%s: is truncated or damaged%s%s: %s", pass->tar->path, path ? " at " : "",
+                   path ? path : "", why ? why : "unknown error");
+}
+
+/* The content of the current file: exactly `bytes`, and a zero byte behind. NULL and err. */
+static uint8_t *read_content(Pass *pass, const char *path, size_t bytes, Err *err)
+{
+    uint8_t *data = mem_alloc(bytes + 1);
+    size_t done = 0;
+    while (done < bytes) {
+        la_ssize_t got = archive_read_data(pass->archive, data + done, bytes - done);
+        if (got == ARCHIVE_RETRY) {
+            continue;
+        }
+        if (got <= 0) {
+            fail(pass, path, err);
+            free(data);
+            return NULL;
+        }
+        done += (size_t)got;
+    }
+    data[bytes] = '\0';
+    return data;
+}
+
+static const char *entry_path(struct archive_entry *file)
+{
+    const char *path = archive_entry_pathname(file);
+    return path ? path : archive_entry_pathname_utf8(file);
+}
+
+/* A hard link leads to a path in the archive, a symbolic one to a place seen from its folder. */
+static void add_link(Pass *pass, struct archive_entry *file, const char *path)
+{
+    const char *hard = archive_entry_hardlink(file);
+    const char *soft = archive_entry_symlink(file);
+    const char *slash = strrchr(path, '/');
+    char *target = NULL;
+    if (hard) {
+        target = tar_normal_path(hard);
+    } else if (soft && soft[0] != '/') {
+        char *joined = mem_format("%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, soft);
+        target = tar_normal_path(joined);
+        free(joined);
+    }
+    if (target) {
+        tar_add_entry(pass->tar, TAR_LINK, mem_string(path))->text = target;
+    }
+}
+
+static int add_list(Pass *pass, const char *path, int64_t bytes, Err *err)
+{
+    if (bytes > MOST_BYTES) {
+        return err_set(err, "%s: %s: is too large for a list: %lld bytes", pass->tar->path, path,
+                       (long long)bytes);
+    }
+    uint8_t *text = read_content(pass, path, (size_t)bytes, err);
+    if (!text) {
+        return -1;
+    }
+    TarEntry *entry = tar_add_entry(pass->tar, TAR_LIST, mem_string(path));
+    entry->text = (char *)text;
+    entry->bytes = bytes;
+    try_filter(pass);
+    return 0;
+}
+
+static int add_picture(Pass *pass, struct archive_entry *file, const char *path, Raw *raw, Err *err)
+{
+    int64_t bytes = archive_entry_size(file);
+    *raw = (Raw){0};
+    if (bytes <= MOST_BYTES) {
+        raw->bytes = (size_t)bytes;
+        raw->data = read_content(pass, path, raw->bytes, err);
+        if (!raw->data) {
+            return -1;
+        }
+    }
+    raw->entry = tar_add_entry(pass->tar, TAR_PICTURE, mem_string(path));
+    raw->entry->stamp = (FileStamp){.bytes = bytes,
+                                    .seconds = archive_entry_mtime(file),
+                                    .nanoseconds = archive_entry_mtime_nsec(file)};
+    return 0;
+}
+
+/* Takes the current file if it matters. *taken: raw holds a picture. */
+static int take_file(Pass *pass, struct archive_entry *file, Raw *raw, bool *taken, Err *err)
+{
+    *taken = false;
+    const char *given = entry_path(file);
+    char *path = given ? tar_normal_path(given) : NULL;
+    int rc = 0;
+    if (!path) {
+        return 0; /* nothing that a list could name */
+    }
+    bool link = archive_entry_hardlink(file) || archive_entry_filetype(file) == AE_IFLNK;
+    bool list = list_of(pass, path) >= 0;
+    if (link && (list || may_be_needed(pass, path))) {
+        add_link(pass, file, path);
+    } else if (archive_entry_filetype(file) == AE_IFREG && list) {
+        rc = add_list(pass, path, archive_entry_size(file), err);
+    } else if (archive_entry_filetype(file) == AE_IFREG && may_be_needed(pass, path)) {
+        rc = add_picture(pass, file, path, raw, err);
+        *taken = rc == 0;
+    }
+    free(path);
+    return rc;
+}
+
+static void show_progress(Pass *pass)
+{
+    int64_t now = archive_filter_bytes(pass->archive, -1) / PROGRESS_MB;
+    if (now > pass->shown) {
+        progress_advance(pass->progress, now - pass->shown, NULL);
+        pass->shown = now;
+    }
+}
+
+/* Reads some files. Returns how many pictures, 0 at the end, -1 and err. */
+static int take_files(Pass *pass, Raw *raw, Err *err)
+{
+    size_t bytes = 0;
+    int taken = 0;
+    while (taken < TAKE_FILES && bytes < TAKE_BYTES) {
+        struct archive_entry *file;
+        if (pass->settings->stop && *pass->settings->stop) {
+            err_set(err,
+                    "interrupted while reading %s: nothing of it is kept, the same command "
+                    "starts again",
+                    pass->tar->path);
+            goto failed;
+        }
+        int status = archive_read_next_header(pass->archive, &file);
+        if (status == ARCHIVE_EOF) {
+            pass->ended = true;
+            break;
+        }
+        if (status == ARCHIVE_RETRY) {
+            continue;
+        }
+        if (status < ARCHIVE_WARN) {
+            fail(pass, NULL, err);
+            goto failed;
+        }
+        bool picture;
+        if (take_file(pass, file, &raw[taken], &picture, err) != 0) {
+            goto failed;
+        }
+        bytes += picture ? raw[taken].bytes : 0;
+        taken += picture;
+    }
+    show_progress(pass);
+    return taken;
+failed:
+    for (int i = 0; i < taken; i++) {
+        free(raw[i].data);
+    }
+    return -1;
+}
+
+/* ---- decoding, without it ------------------------------------------------------------------- */
+
+static int write_scratch(Tar *tar, TarEntry *entry, const uint8_t *pixels, size_t bytes, Err *err)
+{
+    entry->offset = atomic_fetch_add(&tar->scratch_end, (int64_t)bytes);
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t put =
+            pwrite(tar->scratch, pixels + done, bytes - done, (off_t)entry->offset + (off_t)done);
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put < 0) {
+            return err_set(err, "%s: cannot keep its decoded pictures: %s%s", tar->path,
+                           strerror(errno),
+                           errno == ENOSPC || errno == EDQUOT
+                               ? " (the folder for packs needs twice the room of the packs; name "
+                                 "another with --cache_dir; nothing is left behind)"
+                               : "");
+        }
+        done += (size_t)put;
+    }
+    return 0;
+}
+
+static int decode(Pass *pass, const Raw *raw, Err *err)
+{
+    TarEntry *entry = raw->entry;
+    char *name = mem_format("%s: %s", pass->tar->path, entry->path);
+    Picture picture = {0};
+    Err problem = {0};
+    int rc = 0;
+    if (!raw->data) {
+        err_set(&problem, "%s: is larger than %d MB", name, MOST_BYTES >> 20);
+        entry->text = mem_string(problem.text);
+    } else if (picture_decode(&picture, raw->data, raw->bytes, name, &problem) != 0) {
+        entry->text = mem_string(problem.text);
+    } else {
+        pack_shrink(&picture, pass->settings->resize);
+        size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
+        entry->width = picture.width;
+        entry->height = picture.height;
+        entry->checksum = checksum_xxh3(picture.pixels, bytes);
+        rc = write_scratch(pass->tar, entry, picture.pixels, bytes, err);
+    }
+    picture_free(&picture);
+    free(name);
+    return rc;
+}
+
+static void work(void *context, int64_t thread)
+{
+    (void)thread;
+    Pass *pass = context;
+    for (bool more = true; more;) {
+        Raw raw[TAKE_FILES];
+        Err err = {0};
+        pthread_mutex_lock(&pass->lock);
+        more = !pass->ended && !pass->failed;
+        int taken = more ? take_files(pass, raw, &err) : 0;
+        pthread_mutex_unlock(&pass->lock);
+        int rc = taken < 0 ? -1 : 0;
+        for (int i = 0; i < taken; i++) {
+            rc = rc == 0 ? decode(pass, &raw[i], &err) : rc;
+            free(raw[i].data);
+        }
+        if (rc != 0) {
+            pthread_mutex_lock(&pass->lock);
+            if (!pass->failed) {
+                pass->failed = true;
+                *pass->err = err;
+            }
+            pthread_mutex_unlock(&pass->lock);
+        }
+    }
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static int describe_sets(Pass *pass, Err *err)
+{
+    if (pass->count > PAIR_SETS_MAX) {
+        fatal("a tar was asked for %d lists, at most %d are possible", pass->count, PAIR_SETS_MAX);
+    }
+    for (int i = 0; i < pass->count; i++) {
+        if (pairs_describe(&pass->sets[i], &pass->name[i], &pass->list_path[i], err) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int run_pass(Pass *pass)
+{
+    struct stat status;
+    Tar *tar = pass->tar;
+    pass->archive = open_archive(tar->path, pass->err);
+    if (!pass->archive) {
+        return -1;
+    }
+    int64_t bytes = stat(tar->path, &status) == 0 ? status.st_size : 0;
+    pass->progress =
+        progress_open(pass->settings->log, "Reading the tar file: ", "MB", bytes / PROGRESS_MB);
+    pool_run(pass->settings->pool, pool_threads(pass->settings->pool), work, pass);
+    progress_close(pass->progress);
+    archive_read_free(pass->archive);
+    return pass->failed ? -1 : 0;
+}
+
+Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scratch_folder,
+              const PackSettings *settings, Err *err)
+{
+    Tar *tar = mem_zeroed(1, sizeof *tar);
+    Pass pass = {.tar = tar, .settings = settings, .sets = sets, .count = count, .err = err};
+    tar->path = mem_string(path);
+    tar->scratch = open_scratch(scratch_folder, err);
+    pthread_mutex_init(&pass.lock, NULL);
+    int rc = tar->scratch < 0 ? -1 : describe_sets(&pass, err);
+    if (rc == 0) {
+        rc = run_pass(&pass);
+    }
+    if (rc == 0) {
+        tar_sort_entries(tar);
+        rc = tar_find_root(tar, sets, count, err);
+    }
+    pthread_mutex_destroy(&pass.lock);
+    for (int i = 0; i < count && i < PAIR_SETS_MAX; i++) {
+        free(pass.name[i]);
+        free(pass.list_path[i]);
+    }
+    free(pass.wanted);
+    if (rc != 0) {
+        tar_close(tar);
+        return NULL;
+    }
+    return tar;
+}

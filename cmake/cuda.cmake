@@ -1,7 +1,8 @@
 # The CUDA backend: whether it is built, with which toolkit and cuDNN, for which GPUs.
 #
 #   RODEO_CUDA                AUTO: where nvcc, cuBLAS and cuDNN are found; ON: stop where one is
-#                             missing; OFF: leave it out, and need no C++ compiler
+#                             missing; OFF: leave it out, and need no C++ compiler; EMULATED: against
+#                             the emulation in tests/emulator/, to run its tests without a GPU
 #   RODEO_CUDA_ARCHITECTURES  compute capabilities to compile for, as CMake lists them (75;80-real).
 #                             Empty: this machine's GPU, else all that the toolkit knows of
 #                             RODEO_CUDA_ALL, and PTX for later ones
@@ -9,8 +10,8 @@
 #                             folder nvidia/cudnn of the PyPI wheel will do
 #
 # Sets RODEO_HAS_CUDA, and with it the target lib_cuda and rodeo_cuda_sources().
-set(RODEO_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON or OFF")
-set_property(CACHE RODEO_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(RODEO_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
+set_property(CACHE RODEO_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(RODEO_CUDA_ARCHITECTURES "" CACHE STRING "Compute capabilities to compile for; empty: chosen")
 set(RODEO_CUDA_ALL 60 70 75 80 86 89 90)
 set(RODEO_HAS_CUDA FALSE)
@@ -120,11 +121,13 @@ cuDNN 9.10 the last)" PARENT_SCOPE)
   set(RODEO_CUDA_SHOWN "${shown}" PARENT_SCOPE)
 endfunction()
 
-if(NOT RODEO_CUDA MATCHES "^(AUTO|ON|OFF)$")
-  message(FATAL_ERROR "RODEO_CUDA is ${RODEO_CUDA}: it takes AUTO, ON or OFF")
+if(NOT RODEO_CUDA MATCHES "^(AUTO|ON|OFF|EMULATED)$")
+  message(FATAL_ERROR "RODEO_CUDA is ${RODEO_CUDA}: it takes AUTO, ON, OFF or EMULATED")
 endif()
 set(cuda_missing "")
-if(NOT RODEO_CUDA STREQUAL OFF)
+if(RODEO_CUDA STREQUAL EMULATED)
+  include(tests/emulator/emulator.cmake)
+elseif(NOT RODEO_CUDA STREQUAL OFF)
   rodeo_find_nvcc(cuda_missing)
   if(NOT cuda_missing)
     enable_language(CUDA)

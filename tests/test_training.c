@@ -44,6 +44,9 @@ static Bounds bounds_of(const char *precision)
     return (Bounds){0.02, 0.1, 0.15};
 }
 
+/* The initial scale overflows in the first steps and is halved: these tests want no skipped step. */
+static const LossScale moderate_scale = {.scale = 1024.0F};
+
 static void expect_same_bits(const float *a, const float *b, int64_t count, const char *what)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -121,6 +124,8 @@ static void separate_passes_mean_the_same(void **state)
     assert_int_equal(net_passes(separate.net), TRAINING_GROUPS);
     assert_true(net_bytes(separate.net) < net_bytes(merged.net));
     Bounds bounds = bounds_of(device_precision(merged.be));
+    step_restore_loss_scale(merged.step, &moderate_scale);
+    step_restore_loss_scale(separate.step, &moderate_scale);
     for (int step = 0; step < 3; step++) {
         double scale_a = (double)step_loss_scale(merged.step).scale;
         StepResult a = training_step(&merged, step);
@@ -185,7 +190,7 @@ static void losses_follow_the_cpu(void **state)
     if (strcmp(kind.device, "cpu") == 0) {
         skip(); /* it would be held against itself */
     }
-    kind.lr = 0.001;
+    kind.lr = 0.0001;
     Training here;
     training_open(&here, &kind);
     kind.device = "cpu";
@@ -193,12 +198,14 @@ static void losses_follow_the_cpu(void **state)
     Training cpu;
     training_open(&cpu, &kind);
     Bounds bounds = bounds_of(device_precision(here.be));
+    step_restore_loss_scale(here.step, &moderate_scale);
     for (int step = 0; step < steps_against_the_cpu(); step++) {
         double scale = (double)step_loss_scale(here.step).scale;
         StepResult a = training_step(&here, step);
         StepResult b = training_step(&cpu, step);
         expect_near_losses(&a, &b, step == 0 ? bounds.loss : bounds.later, step);
-        if (step == 0 && !a.skipped) {
+        assert_int_equal(a.skipped, 0);
+        if (step == 0) {
             expect_near_gradients(&here, scale > 0 ? scale : 1.0, &cpu, 1.0, bounds.gradient);
         }
     }

@@ -92,12 +92,12 @@ __global__ void sum_rows(int64_t rows, int64_t columns, const T *dy, float *part
     for (int i = 0; i < V; i++) {
         sums[self][i] = sum[i];
     }
-    for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
+    for (unsigned below = blockDim.y / 2; below > 0; below /= 2) {
         __syncthreads();
-        if (threadIdx.y < half) {
+        if (threadIdx.y < below) {
 #pragma unroll
             for (int i = 0; i < V; i++) {
-                sum[i] += sums[self + half * blockDim.x][i];
+                sum[i] += sums[self + below * blockDim.x][i];
                 sums[self][i] = sum[i];
             }
         }

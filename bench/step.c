@@ -15,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_CALLS 4096 /* of operators in a step; a ResNet-50 in four passes has less than 3000   \
-                         */
+#define MOST_CALLS                                                                                 \
+    4096 /* of operators in a step; a ResNet-50 in four passes has less than 3000                  \
+          */
 
 typedef struct {
     const char *device, *precision, *passes, *cache_dir;

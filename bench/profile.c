@@ -53,7 +53,7 @@ Profile *profile_open(Backend *be, int most, bool timed)
     p->call = mem_zeroed((size_t)most, sizeof *p->call);
     p->before = marks_open(be, most);
     p->after = marks_open(be, most);
-    p->hook = (ProfileHook){.before = before, .after = after, .user = p};
+    p->hook = (ProfileHook){.before = before, .after = after, .user = p, .one_lane = timed};
     device_profile(be, &p->hook);
     return p;
 }

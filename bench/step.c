@@ -15,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_CALLS 4096 /* of operators in a step; a ResNet-50 in four passes has less than 3000   \
-                         */
+#define MOST_CALLS                                                                                 \
+    4096 /* of operators in a step; a ResNet-50 in four passes has less than 3000                  \
+          */
 
 typedef struct {
     const char *device, *precision, *passes, *cache_dir;
@@ -265,12 +266,11 @@ static int run(const Options *o, double launched, Err *err)
     double flops = warm_up(&b, &first_ready);
     double median = median_step_ms(&b, o->steps);
     size_t used = b.free_at_open - free_memory(b.be);
-    printf("rodeo, %s, %s, %s%s: ResNet-%d width %d at %d, batch %d: %.2f ms a step (median of "
+    printf("rodeo, %s, %s%s: ResNet-%d width %d at %d, batch %d: %.2f ms a step (median of "
            "%d), %.1f pictures/s, %.3f TFLOP/s (%.3f TFLOP a step)\n",
-           device_description(b.be), device_precision(b.be),
-           net_passes(b.net) == 1 ? "merged" : "separate", o->eager ? ", eager" : "", o->depth,
-           o->width, o->crop, o->batch, median, o->steps, 2e3 * net_samples(b.net) / median,
-           flops / 1e9 / median, flops / 1e12);
+           device_description(b.be), net_passes(b.net) == 1 ? "merged" : "separate",
+           o->eager ? ", eager" : "", o->depth, o->width, o->crop, o->batch, median, o->steps,
+           2e3 * net_samples(b.net) / median, flops / 1e9 / median, flops / 1e12);
     printf("first step done %.2f s after the launch; memory: the network %.0f MiB",
            first_ready - launched, (double)net_bytes(b.net) / 1048576.0);
     if (device_steps_ahead(b.be) > 0) {

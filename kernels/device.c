@@ -169,7 +169,7 @@ void device_profile(Backend *be, const ProfileHook *hook)
 
 static bool has_lanes(const Backend *be)
 {
-    return be->table->async != NULL && be->profile == NULL;
+    return be->table->async != NULL && !(be->profile != NULL && be->profile->one_lane);
 }
 
 void device_fork(Backend *be)

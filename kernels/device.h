@@ -131,10 +131,11 @@ typedef struct {
     void (*before)(void *user);
     void (*after)(void *user, const char *op, const OpWork *work);
     void *user;
+    bool one_lane; /* everything runs on lane 0, so that what lies between two events is one
+                      operator's. Memory that operators keep for lane 1 is not taken then. */
 } ProfileHook;
 
-/* From now on hook, which is borrowed, is told; NULL: nobody. While there is a hook everything runs
- * on lane 0, so that what lies between two events is one operator's. */
+/* From now on hook, which is borrowed, is told; NULL: nobody. Not between fork and join. */
 void device_profile(Backend *be, const ProfileHook *hook);
 
 /* How one picture of a batch is cut out of its stored pixels. */

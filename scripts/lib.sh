@@ -26,3 +26,28 @@ build_preset() {
     cmake --preset "$1"
     cmake --build --preset "$1" --parallel "$(cores)"
 }
+
+# find_nvcc: the CUDA compiler that the build would take; fails where there is none.
+find_nvcc() {
+    local candidate
+    for candidate in "${CUDACXX:-}" nvcc "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda/bin/nvcc; do
+        [ -n "$candidate" ] && command -v "$candidate" && return
+    done
+    return 1
+}
+
+# nvcc_knows ARCHITECTURE: whether that compiler still has it (60, 70, ...).
+nvcc_knows() {
+    "$(find_nvcc)" --list-gpu-arch | grep -qx "compute_$1"
+}
+
+# find_cuda_clang: the clang that compiles CUDA code for GPUs that the toolkit here has dropped. The
+# first has been tried longest; each distribution has one of them.
+cuda_clangs=(clang-19 clang-20 clang-18)
+find_cuda_clang() {
+    local candidate
+    for candidate in "${cuda_clangs[@]}"; do
+        command -v "$candidate" && return
+    done
+    return 1
+}

@@ -1,4 +1,5 @@
 rodeo_test(test_device SOURCES test_device.c LINKS rodeo_kernels)
+target_compile_definitions(test_device PRIVATE RODEO_TEST_CUDA=$<BOOL:${RODEO_HAS_CUDA}>)
 rodeo_test(test_profile SOURCES test_profile.c LINKS rodeo_kernels)
 rodeo_test(test_conv SOURCES test_conv.c tensors.c LINKS rodeo_kernels rodeo_ref)
 rodeo_test(test_dense SOURCES test_dense.c tensors.c LINKS rodeo_kernels rodeo_ref)

@@ -206,7 +206,7 @@ static size_t workspace_bytes(size_t memory)
 
 Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
 {
-    struct cudaDeviceProp properties;
+    struct cudaDeviceProp properties = {0};
     if (choose_device(options->gpu, &properties, err) != 0 || check_cudnn(err) != 0) {
         return NULL;
     }

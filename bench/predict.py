@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Predicts step and epoch times of the experiment on several GPUs from counted FLOPs and bytes.
+
+Counts what one step does, operator by operator, as kernels/work.c does (`build/bench_step --profile`
+prints the same totals), and turns it into time:
+
+  convolution, matrix product   max(FLOPs / (e x peak), bytes / (b x bandwidth))
+  everything else               bytes / (b x bandwidth)
+
+and adds up, as if nothing overlapped. peak and bandwidth are the vendor's numbers; e and b are the
+shares of them that were measured on one H100 with PyTorch and cuDNN (MEASURED below), and are taken to
+be the same on every GPU. Not included: augmentation, losses, the host, a GPU that lowers its clock.
+
+  bench/predict.py            the tables of docs/performance.md
+  bench/predict.py --count    FLOPs and bytes of one step, by operator
+"""
+import argparse
+from collections import defaultdict, namedtuple
+
+# One H100 SXM, PyTorch 2.11, cuDNN 9.19, batch 64 (512 pictures a step); milliseconds, bytes a second.
+MEASURED = {
+    "copy": 2.43e12,           # device to device, read + write
+    "fp16 convolutions": 12.2,  # all of a step's, channels-last, four groups merged
+    "fp16 stem in them": 2.3,   # its first convolution, 3 channels
+    "fp16 stem": 1.6,           # the same with 4 channels, which is what Rodeo uses
+    "tf32 step": 119.0,         # PyTorch's whole eager step
+    "fp32 step": 204.0,
+}
+MEASURED_ON = "H100 SXM"
+
+# Vendor's numbers: TFLOP/s with and without tensor cores, GB/s, precisions as Rodeo offers them.
+Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")
+GPUS = (
+    Gpu("P100 PCIe 16 GB", None, None, 9.3e12, 732e9),
+    Gpu("T4", 65e12, None, 8.1e12, 320e9),
+    Gpu("V100 SXM2 16 GB", 125e12, None, 15.7e12, 900e9),
+    Gpu("A100 SXM 40 GB", 312e12, 156e12, 19.5e12, 1555e9),
+    Gpu("H100 SXM", 989e12, 494e12, 67e12, 3350e9),
+)
+PARAMETERS = 23711360
+TRAIN_PAIRS, TARGET_PAIRS = 37528, 32476  # synROD's training list, ROD's test
+TEST_BATCHES, CAPPED_TESTS = 100, 3       # source, source rotated, target rotated: 100 batches each
+
+Work = namedtuple("Work", "op kind flops bytes")  # kind: product, stem or memory
+
+
+class Counter:
+    """The operators of one pass in the order they are called, in the given element size."""
+
+    def __init__(self, size, picture_channels):
+        self.size, self.picture_channels, self.work = size, picture_channels, []
+
+    def add(self, op, flops, size, kind="memory"):
+        self.work.append(Work(op, kind, flops, size))
+
+    def conv(self, op, N, H, C, K, R, stride, pad):
+        P = (H + 2 * pad - R) // stride + 1
+        stored = self.picture_channels if C == 3 else C
+        weights = K * R * R * C
+        weight_size = 4 if op == "wgrad" else self.size
+        self.add(f"conv_{op}", 2 * N * P * P * weights,
+                 self.size * (N * H * H * stored + N * P * P * K) + weight_size * weights,
+                 "stem" if C == 3 else "product")
+        return P
+
+    def norm(self, op, elements, passes):
+        self.add(f"batchnorm_{op}", 0, self.size * passes * elements)
+
+    def stem(self, op, N, H, C, x_passes, y_passes, argmax):
+        P = (H - 1) // 2 + 1
+        y = N * P * P * C
+        self.add(f"stem_{op}", 0, self.size * (x_passes * N * H * H * C + y_passes * y)
+                 + (y_passes * y if argmax else 0))
+        return P
+
+    def linear(self, op, N, C, K, output_size):
+        weight_size = 4 if op == "wgrad" else self.size
+        self.add(f"linear_{op}", 2 * N * C * K,
+                 self.size * N * C + output_size * N * K + weight_size * C * K, "product")
+
+
+def trunk(count, N, training):
+    """One ResNet-18 at 224 over N pictures, forward and (training) backward."""
+    directions = ("fprop", "dgrad", "wgrad") if training else ("fprop",)
+    count.conv("fprop", N, 224, 3, 64, 7, 2, 3)
+    if training:
+        count.conv("wgrad", N, 224, 3, 64, 7, 2, 3)
+        count.stem("train", N, 112, 64, 2, 1, True)
+        count.stem("bprop", N, 112, 64, 3, 4, True)
+    else:
+        count.stem("eval", N, 112, 64, 1, 1, False)
+    side, channels = 56, 64
+    for stage in range(4):
+        for block in range(2):
+            K, stride = 64 << stage, 2 if stage and not block else 1
+            last = stage == 3 and block == 1
+            for op in directions:
+                out = count.conv(op, N, side, channels, K, 3, stride, 1)
+                count.conv(op, N, out, K, K, 3, 1, 1)
+                if stride == 2:
+                    count.conv(op, N, side, channels, K, 1, 2, 0)
+            elements = N * out * out * K
+            forward = "train" if training else "eval"
+            plain = 3 if training else 2
+            norms = [plain, plain + 1] + ([plain] if stride == 2 else [])
+            for passes in norms:
+                count.norm(forward, elements, passes)
+            if training:
+                backward = [5, 8 if last else 10] + ([5] if stride == 2 else [])
+                for passes in backward:
+                    count.norm("bprop", elements, passes)
+            side, channels = out, K
+    count.add("avgpool_fprop", 0, count.size * N * 50 * 512)
+    if training:
+        count.add("avgpool_bprop", 0, count.size * N * 50 * 512)
+
+
+def heads(count, B, training):
+    """Main head on two groups, rotation head on two (evaluation: the main head on N = 2 B)."""
+    N = 2 * B
+    directions = ("fprop", "dgrad", "wgrad") if training else ("fprop",)
+    for op in directions:
+        count.linear(op, N, 1024, 1000, count.size)
+        count.linear(op, N, 1000, 47, 4)
+    if training:
+        for op in directions:
+            count.conv(op, N, 7, 1024, 100, 1, 1, 0)
+            count.conv(op, N, 7, 100, 100, 3, 2, 0)
+            count.linear(op, N, 900, 100, count.size)
+            count.linear(op, N, 100, 4, 4)
+        for elements in (N * 49 * 100, N * 9 * 100, N * 100, N * 1000):
+            count.norm("train", elements, 3)
+            count.norm("bprop", elements, 5)
+
+
+def training_step(B, size, picture_channels):
+    count = Counter(size, picture_channels)
+    for _ in range(2):
+        trunk(count, 4 * B, True)
+    heads(count, B, True)
+    for positions in (1, 49):  # two groups' features and maps, there and back
+        count.add("concat", 0, count.size * 2 * 2 * B * positions * 1024)
+        count.add("split", 0, count.size * 2 * 2 * B * positions * 1024)
+    # dw, v and w are read, v and w written; in fp16 also a search for overflow and the copy of w.
+    count.add("sgd", 0, PARAMETERS * (20 if size == 4 else 26))
+    return count.work
+
+
+def evaluation(pairs, size, picture_channels):
+    count = Counter(size, picture_channels)
+    for _ in range(2):
+        trunk(count, pairs, False)
+    heads(count, pairs // 2, False)
+    return count.work
+
+
+def milliseconds(work, rate, stem_rate, bandwidth):
+    rates = {"product": rate, "stem": stem_rate}
+    return 1e3 * sum(max(w.flops / rates[w.kind] if w.kind in rates else 0, w.bytes / bandwidth)
+                     for w in work)
+
+
+def solve(time_at, target):
+    """The rate in FLOP/s at which time_at(rate), which falls with it, is the target."""
+    low, high = 1e10, 1e17
+    for _ in range(100):
+        middle = (low * high) ** 0.5
+        if time_at(middle) > target:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def shares():
+    """e of each precision, e of the fp16 stem, and b."""
+    gpu = next(g for g in GPUS if g.name == MEASURED_ON)
+    bandwidth = MEASURED["copy"]
+    half = training_step(64, 2, 4)
+    convolutions = [w for w in half if w.kind == "product" and w.op.startswith("conv")]
+    stem = [w for w in half if w.kind == "stem"]
+    body = MEASURED["fp16 convolutions"] - MEASURED["fp16 stem in them"]
+    e = {"fp16": solve(lambda r: milliseconds(convolutions, r, r, bandwidth), body) / gpu.fp16}
+    e["stem"] = solve(lambda r: milliseconds(stem, r, r, bandwidth), MEASURED["fp16 stem"]) / gpu.fp16
+    single = training_step(64, 4, 3)
+    for name, peak in (("tf32", gpu.tf32), ("fp32", gpu.fp32)):
+        e[name] = solve(lambda r: milliseconds(single, r, r, bandwidth), MEASURED[f"{name} step"]) / peak
+    return e, bandwidth / gpu.bandwidth
+
+
+def predict(gpu, precision, B, e, b):
+    """Milliseconds a step; seconds of an epoch's steps; seconds of its tests."""
+    size, channels = (2, 4) if precision == "fp16" else (4, 4)
+    peak = getattr(gpu, precision)
+    rate = e[precision] * peak
+    stem_rate = e["stem"] * peak if precision == "fp16" else rate
+    bandwidth = b * gpu.bandwidth
+    step = milliseconds(training_step(B, size, channels), rate, stem_rate, bandwidth)
+    pairs = TARGET_PAIRS + CAPPED_TESTS * TEST_BATCHES * B
+    tests = milliseconds(evaluation(pairs, size, channels), rate, stem_rate, bandwidth) / 1e3
+    return step, step * (TRAIN_PAIRS // B) / 1e3, tests
+
+
+def print_count(B, precision):
+    size, channels = {"fp16": (2, 4), "cpu": (4, 3)}.get(precision, (4, 4))
+    rows = defaultdict(lambda: [0, 0, 0])
+    for w in training_step(B, size, channels):
+        for name in (w.op, "all"):
+            for i, amount in enumerate((1, w.flops, w.bytes)):
+                rows[name][i] += amount
+    print(f"{'operator':16} {'calls':>5} {'GFLOP':>9} {'GB':>9}")
+    for name, (calls, flops, size) in sorted(rows.items(), key=lambda r: (r[0] == "all", r[0])):
+        print(f"{name:16} {calls:5} {flops / 1e9:9.1f} {size / 1e9:9.2f}")
+
+
+def print_tables():
+    e, b = shares()
+    print(f"e: fp16 {e['fp16']:.2f} (stem {e['stem']:.2f}), tf32 {e['tf32']:.2f}, fp32 {e['fp32']:.2f}; "
+          f"b: {b:.2f}\n")
+    print("| GPU | precision | batch | ms a step | training steps of an epoch | tests after it | epoch | |")
+    print("|---|---|---|---|---|---|---|---|")
+    for gpu in GPUS:
+        for precision in ("fp16", "tf32", "fp32"):
+            if getattr(gpu, precision) is None:
+                continue
+            for B in (32, 64):
+                step, train, tests = predict(gpu, precision, B, e, b)
+                print(f"| {gpu.name} | {precision} | {B} | {step:.1f} | {duration(train)} | "
+                      f"{duration(tests)} | {duration(train + tests)} | predicted |")
+
+
+def duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true", help="what one step does, by operator")
+    parser.add_argument("--batch", type=int, default=64, help="pairs a group, for --count (default: 64)")
+    parser.add_argument("--precision", choices=["fp16", "tf32", "fp32", "cpu"], default="fp16",
+                        help="for --count; cpu: fp32 with pictures of 3 channels (default: fp16)")
+    arguments = parser.parse_args()
+    if arguments.count:
+        print_count(arguments.batch, arguments.precision)
+    else:
+        print_tables()
+
+
+main()

@@ -23,6 +23,7 @@ namespace rodeo_emulator
 static const size_t page = 4096;
 static const size_t front = page + 256; /* so that addresses are multiples of 256 and not of 512 */
 static const size_t guard = 256;        /* bytes of it that are checked, on either side */
+static const size_t protected_bytes = 256 << 10;
 static const unsigned char guard_byte = 0xA5;
 static int open_count;
 
@@ -46,9 +47,11 @@ static void fence(const Allocation &a, char *memory, bool on)
 #endif
 }
 
+/* Only the beginning of a large allocation: changing the access of all its pages takes too long. */
 static void protect(const Allocation &a, bool open)
 {
-    if (a.device && mprotect(a.base, a.mapped, open ? PROT_READ | PROT_WRITE : PROT_NONE) != 0) {
+    size_t bytes = a.mapped < protected_bytes ? a.mapped : protected_bytes;
+    if (a.device && mprotect(a.base, bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE) != 0) {
         die("mprotect failed");
     }
 }

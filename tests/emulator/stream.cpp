@@ -126,6 +126,7 @@ cudaError_t cudaDeviceSynchronize(void)
     if (status != cudaSuccess) {
         return status;
     }
+    DeviceMemoryOpen open;
     run_until(all_drained);
     check_guards("cudaDeviceSynchronize");
     return cudaSuccess;
@@ -190,6 +191,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
     if (stream->capture) {
         return refuse_capturing(stream, "cudaStreamSynchronize");
     }
+    DeviceMemoryOpen open;
     run_until([stream] { return is_drained(stream); });
     check_guards("cudaStreamSynchronize");
     return cudaSuccess;
@@ -298,6 +300,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (status != cudaSuccess) {
         return status;
     }
+    DeviceMemoryOpen open;
     run_until([e] { return is_complete(*e); });
     check_guards("cudaEventSynchronize");
     return cudaSuccess;

@@ -13,8 +13,6 @@ typedef struct RODEO_ALIGNED(4) __nv_bfloat162 {
 } __nv_bfloat162;
 
 #ifdef __cplusplus
-typedef __nv_bfloat16 nv_bfloat16;
-typedef __nv_bfloat162 nv_bfloat162;
 
 namespace rodeo_emulator
 {

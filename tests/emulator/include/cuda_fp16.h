@@ -13,8 +13,6 @@ typedef struct RODEO_ALIGNED(4) __half2 {
 } __half2;
 
 #ifdef __cplusplus
-typedef __half half;
-typedef __half2 half2;
 
 namespace rodeo_emulator
 {

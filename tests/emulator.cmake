@@ -1,0 +1,20 @@
+# Tests of the CUDA backend on the emulator, in a build with RODEO_CUDA=EMULATED; the first one tests
+# that the emulator finds what it is there to find. Label: emulated.
+if(NOT RODEO_CUDA STREQUAL EMULATED)
+  return()
+endif()
+rodeo_emulated_library(emulator_tests
+  SOURCES emulator/test/kernels.cu emulator/test/memory.cu emulator/test/streams.cu
+          emulator/test/halves.cpp emulator/test/products.cpp)
+add_executable(test_emulator test_emulator.cpp)
+target_link_libraries(test_emulator PRIVATE emulator_tests)
+set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test(NAME test_emulator COMMAND test_emulator)
+set_tests_properties(test_emulator PROPERTIES TIMEOUT 300 LABELS emulated)
+
+foreach(precision fp32 tf32 fp16 bf16)
+  add_test(NAME test_training_emulated_${precision} COMMAND test_training)
+  set_tests_properties(test_training_emulated_${precision} PROPERTIES
+    TIMEOUT 600 LABELS emulated
+    ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision}")
+endforeach()

@@ -20,3 +20,11 @@ add_test(NAME test_kills_gpu COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURC
                                      ${CMAKE_BINARY_DIR} --device cuda --kills 20)
 set_tests_properties(test_kills test_kills_gpu PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
 set_tests_properties(test_kills_gpu PROPERTIES LABELS gpu)
+add_test(NAME test_tar_runs
+         COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_tar_runs.py
+                 ${CMAKE_BINARY_DIR})
+set_tests_properties(test_tar_runs PROPERTIES TIMEOUT 600)
+add_test(NAME kill_while_packing
+         COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/kill_while_packing.py
+                 ${CMAKE_BINARY_DIR})
+set_tests_properties(kill_while_packing PROPERTIES TIMEOUT 300)

@@ -32,3 +32,6 @@ target_link_libraries(fault PRIVATE ${CMAKE_DL_LIBS})
 add_test(NAME test_faults COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_faults.py
                                   ${CMAKE_BINARY_DIR} --stride ${fault_stride})
 set_tests_properties(test_faults PROPERTIES TIMEOUT 900)
+add_test(NAME test_reliability COMMAND ${Python3_EXECUTABLE}
+                                       ${CMAKE_CURRENT_SOURCE_DIR}/test_reliability.py ${CMAKE_BINARY_DIR})
+set_tests_properties(test_reliability PROPERTIES TIMEOUT 600)

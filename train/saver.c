@@ -260,7 +260,10 @@ static void wait_a_while(Saver *s)
 static void *work(void *context)
 {
     Saver *s = context;
+    snapshot_touch(&s->snapshot);
     pthread_mutex_lock(&s->lock);
+    s->reading = false;
+    pthread_cond_broadcast(&s->done);
     while (!s->closing) {
         if (s->next_full) {
             give_up_current(s);
@@ -318,6 +321,7 @@ Saver *saver_open(const SaverSettings *settings, const CheckpointState *last)
     pthread_cond_init(&s->done, NULL);
     pthread_condattr_destroy(&monotonic);
     snapshot_open(&s->snapshot, settings->net);
+    s->reading = true; /* until the thread has touched the memory */
     start_thread(s);
     return s;
 }

@@ -381,6 +381,34 @@ static void a_failing_write_is_told_and_made_up_for(void **state)
     free(temporary);
 }
 
+/* Without anybody waiting for it, and with the newest state. */
+static void a_failing_write_is_tried_again_by_itself(void **state)
+{
+    Place *p = *state;
+    Err err = {""};
+    CheckpointState s = sample();
+    MetricsHistory history = {0};
+    char *temporary = mem_format("%s.tmp", p->path);
+    assert_int_equal(mkdir(temporary, 0777), 0);
+    Saver *saver = open_saver(p);
+    saver_request(saver, SAVE_TRAINED, &s, &history);
+    usleep(300000);
+    s.step = 18;
+    assert_true(saver_request(saver, SAVE_STEP, &s, &history));
+    assert_int_equal(rmdir(temporary), 0);
+    char place[CHECKPOINT_PLACE_SIZE] = "";
+    for (int i = 0; i < 150 && !place[0]; i++) {
+        usleep(100000);
+        saver_last(saver, place);
+    }
+    assert_string_equal(place, "epoch 4, step 18");
+    saver_close(saver);
+    fflush(p->notes);
+    assert_non_null(strstr(p->printed, "is written, at attempt 2"));
+    assert_int_equal(epoch_of(checkpoint_open(p->folder, p->log, &err)), 3);
+    free(temporary);
+}
+
 static void skipped_steps_are_not_in_the_sums(void **state)
 {
     (void)state;
@@ -410,6 +438,7 @@ int main(void)
         IN_PLACE(weights_that_are_no_numbers_are_not_saved),
         IN_PLACE(weights_of_the_last_and_the_best_epoch_are_kept),
         IN_PLACE(a_failing_write_is_told_and_made_up_for),
+        IN_PLACE(a_failing_write_is_tried_again_by_itself),
         cmocka_unit_test(skipped_steps_are_not_in_the_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,7 +59,8 @@ static void remove_all(const char *folder)
 {
     DIR *entries = opendir(folder);
     const struct dirent *entry;
-    while (entries && (entry = readdir(entries))) {
+    assert_non_null(entries);
+    while ((entry = readdir(entries))) {
         char *path = path_join(folder, entry->d_name);
         unlink(path);
         free(path);

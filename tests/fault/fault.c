@@ -85,7 +85,7 @@ static int strikes(const char *call, const char *path, bool writes)
 {
     pthread_mutex_lock(&lock);
     report(call, path);
-    long at = atol(setting("RODEO_FAULT_AT"));
+    long at = strtol(setting("RODEO_FAULT_AT"), NULL, 10);
     long number = ++calls;
     bool is_short = strcmp(setting("RODEO_FAULT_ERROR"), "SHORT") == 0;
     pthread_mutex_unlock(&lock);
@@ -115,6 +115,8 @@ static int open_counted(const char *name, const char *path, int flags, mode_t mo
     return real_open(path, flags, mode);
 }
 
+/* glibc's own parameter names are reserved words. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 #define OPEN(name)                                                                                 \
     int name(const char *path, int flags, ...);                                                    \
     int name(const char *path, int flags, ...)                                                     \
@@ -195,3 +197,4 @@ int rename(const char *from, const char *to)
     int (*real_rename)(const char *, const char *) = real("rename");
     return path_counts(to) && strikes("rename", to, false) ? -1 : real_rename(from, to);
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

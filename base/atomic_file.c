@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 1 << 18 };
+enum { BUFFER_BYTES = 1 << 20 };
 
 static int explain(const AtomicFile *file, const char *doing, Err *err)
 {

@@ -64,14 +64,10 @@ static uint64_t process_start(long pid)
     }
     const char *rest = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
     fclose(file);
-    unsigned long long start = 0;
-    if (rest && sscanf(rest + 1,
-                       " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                       "%*d %llu",
-                       &start) != 1) {
-        start = 0;
+    for (int field = 2; rest && field < 22; field++) {
+        rest = strchr(rest + 1, ' ');
     }
-    return start;
+    return rest ? strtoull(rest, NULL, 10) : 0;
 }
 
 static Holder describe_self(void)
@@ -81,6 +77,9 @@ static Holder describe_self(void)
         snprintf(self.host, sizeof self.host, "localhost");
     }
     read_word("/proc/sys/kernel/random/boot_id", self.boot, sizeof self.boot);
+    if (self.boot[0] == '\0') {
+        snprintf(self.boot, sizeof self.boot, "-");
+    }
     return self;
 }
 
@@ -88,29 +87,59 @@ static Holder describe_self(void)
 static int write_holder(int fd, const Holder *holder)
 {
     char *line = mem_format("pid %ld host %s boot %s started %" PRIu64 " beat %010lu\n",
-                            holder->pid, holder->host, holder->boot[0] ? holder->boot : "-",
-                            holder->started, holder->beat);
+                            holder->pid, holder->host, holder->boot, holder->started, holder->beat);
     ssize_t bytes = (ssize_t)strlen(line);
     int rc = pwrite(fd, line, (size_t)bytes, 0) == bytes && ftruncate(fd, bytes) == 0 ? 0 : -1;
     free(line);
     return rc;
 }
 
+/* The word behind " KEY " in a line, "" if the key is not there. */
+static void find_word(const char *line, const char *key, char *word, size_t size)
+{
+    const char *at = strstr(line, key);
+    word[0] = '\0';
+    if (at) {
+        snprintf(word, size, "%s", at + strlen(key));
+        word[strcspn(word, " \n")] = '\0';
+    }
+}
+
+/* As find_word; false if there is no whole number. */
+static bool find_number(const char *line, const char *key, uint64_t *number)
+{
+    char word[32];
+    char *end;
+    find_word(line, key, word, sizeof word);
+    *number = strtoull(word, &end, 10);
+    return end != word && *end == '\0';
+}
+
 /* Whether the file names a holder. */
 static bool read_holder(int fd, Holder *holder)
 {
-    char line[512];
+    char line[512] = " "; /* in front of the first key */
+    uint64_t pid;
+    uint64_t beat;
     *holder = (Holder){0};
-    ssize_t bytes = pread(fd, line, sizeof line - 1, 0);
-    line[bytes > 0 ? bytes : 0] = '\0';
-    return sscanf(line, "pid %ld host %64s boot %39s started %" SCNu64 " beat %lu", &holder->pid,
-                  holder->host, holder->boot, &holder->started, &holder->beat) == 5;
+    ssize_t bytes = pread(fd, line + 1, sizeof line - 2, 0);
+    line[bytes > 0 ? bytes + 1 : 1] = '\0';
+    find_word(line, " host ", holder->host, sizeof holder->host);
+    find_word(line, " boot ", holder->boot, sizeof holder->boot);
+    if (!find_number(line, " pid ", &pid) || !find_number(line, " beat ", &beat) ||
+        !find_number(line, " started ", &holder->started) || !holder->host[0]) {
+        *holder = (Holder){0};
+        return false;
+    }
+    holder->pid = (long)pid;
+    holder->beat = (unsigned long)beat;
+    return true;
 }
 
 static bool same_machine(const Holder *a, const Holder *b)
 {
     return strcmp(a->host, b->host) == 0 &&
-           (strcmp(a->boot, b->boot) == 0 || a->boot[0] == '\0' || b->boot[0] == '\0');
+           (strcmp(a->boot, b->boot) == 0 || a->boot[0] == '-' || b->boot[0] == '-');
 }
 
 static int refuse(const char *path, const Holder *holder, Err *err)

@@ -16,21 +16,20 @@ static size_t running_bytes(const NetSnapshot *s)
     return (size_t)s->params->running.elements * sizeof(float);
 }
 
-/* Written once, so that the first snapshot does not wait for the kernel to find the memory. */
-static float *reserve(Backend *be, size_t bytes)
-{
-    float *memory = device_host_alloc(be, bytes);
-    memset(memory, 0, bytes);
-    return memory;
-}
-
 void snapshot_open(NetSnapshot *snapshot, const Net *net)
 {
     *snapshot = (NetSnapshot){.be = net->be, .params = &net->params};
-    snapshot->w = reserve(net->be, weight_bytes(snapshot));
-    snapshot->v = reserve(net->be, weight_bytes(snapshot));
-    snapshot->running = reserve(net->be, running_bytes(snapshot));
+    snapshot->w = device_host_alloc(net->be, weight_bytes(snapshot));
+    snapshot->v = device_host_alloc(net->be, weight_bytes(snapshot));
+    snapshot->running = device_host_alloc(net->be, running_bytes(snapshot));
     snapshot->batches = mem_zeroed((size_t)net->params.norms, sizeof *snapshot->batches);
+}
+
+void snapshot_touch(NetSnapshot *snapshot)
+{
+    memset(snapshot->w, 0, weight_bytes(snapshot));
+    memset(snapshot->v, 0, weight_bytes(snapshot));
+    memset(snapshot->running, 0, running_bytes(snapshot));
 }
 
 void snapshot_take(NetSnapshot *snapshot)

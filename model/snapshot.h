@@ -17,6 +17,10 @@ typedef struct {
 /* Reserves the memory, from which copies are fastest; the net must outlive the snapshot. */
 void snapshot_open(NetSnapshot *snapshot, const Net *net);
 
+/* Writes to all of the memory once, so that the first snapshot does not wait for the kernel to find
+ * it. Any thread may do it, before the first snapshot_take. */
+void snapshot_touch(NetSnapshot *snapshot);
+
 /* Copies the network's state of this moment. Waits for the copies, and for what is enqueued before
  * them. */
 void snapshot_take(NetSnapshot *snapshot);

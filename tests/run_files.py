@@ -58,13 +58,17 @@ def read_scalars(python, folders):
 def state_of(folder):
     """Everything about a finished run that must not depend on how often it was interrupted."""
     kept = sorted(folder.glob("weights-epoch-*.safetensors"))
-    return {"weights": read_safetensors(folder / "checkpoint.safetensors")[1],
+    metadata, weights = read_safetensors(folder / "checkpoint.safetensors")
+    return {"place": {key: metadata[key] for key in ("rodeo.epoch", "rodeo.step", "rodeo.steps")},
+            "weights": weights,
             "kept": {path.name: read_safetensors(path)[1] for path in kept},
             "metrics": without_times(read_metrics(folder))}
 
 
 def difference(expected, actual):
     """What differs between two results of state_of, "" if nothing does."""
+    if expected["place"] != actual["place"]:
+        return f"checkpoint of {actual['place']} instead of {expected['place']}"
     if expected["metrics"] != actual["metrics"]:
         return f"metrics: {expected['metrics']} but {actual['metrics']}"
     if set(expected["kept"]) != set(actual["kept"]):

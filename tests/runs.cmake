@@ -11,8 +11,10 @@ endif()
 
 # Kills runs and resumes them. Under the sanitizers everything is slower, and fewer kills show as much.
 set(kills 200)
+set(fault_stride 1)
 if(RODEO_SANITIZE)
   set(kills 40)
+  set(fault_stride 6)
 endif()
 add_test(NAME test_kills COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_kills.py
                                  ${CMAKE_BINARY_DIR} --kills ${kills})
@@ -28,3 +30,16 @@ add_test(NAME kill_while_packing
          COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/kill_while_packing.py
                  ${CMAKE_BINARY_DIR})
 set_tests_properties(kill_while_packing PROPERTIES TIMEOUT 300)
+
+# Lets calls to the file system fail, through a library that stands in front of the C library.
+add_library(fault SHARED fault/fault.c)
+target_compile_options(fault PRIVATE -fno-sanitize=all)
+target_compile_definitions(fault PRIVATE _GNU_SOURCE)
+set_target_properties(fault PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(fault PRIVATE ${CMAKE_DL_LIBS})
+add_test(NAME test_faults COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_faults.py
+                                  ${CMAKE_BINARY_DIR} --stride ${fault_stride})
+set_tests_properties(test_faults PROPERTIES TIMEOUT 900)
+add_test(NAME test_reliability COMMAND ${Python3_EXECUTABLE}
+                                       ${CMAKE_CURRENT_SOURCE_DIR}/test_reliability.py ${CMAKE_BINARY_DIR})
+set_tests_properties(test_reliability PROPERTIES TIMEOUT 600)

@@ -402,6 +402,7 @@ static void changed_rounding_is_told(void **state)
     assert_null(settings_rounding_changes(&saved, &now));
     now.num_workers = 1;
     assert_null(settings_rounding_changes(&saved, &now));
+    settings_free(&now);
     assert_int_equal(parse_line(&now, "--data_root d --threads 2", &err), 0);
     char *changes = settings_rounding_changes(&saved, &now);
     assert_string_equal(changes, "threads 2 instead of 0");

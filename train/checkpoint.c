@@ -222,14 +222,15 @@ char *checkpoint_kept_path(const char *folder, int64_t epoch)
 
 int64_t checkpoint_kept_epoch(const char *name)
 {
-    long long epoch = 0;
-    if (sscanf(name, "weights-epoch-%lld.safetensors", &epoch) != 1 || epoch < 1) {
+    static const char front[] = "weights-epoch-";
+    if (!text_starts_with(name, front)) {
         return 0;
     }
-    char *again = mem_format(KEPT_FORMAT, (int64_t)epoch);
+    int64_t epoch = strtoll(name + strlen(front), NULL, 10);
+    char *again = mem_format(KEPT_FORMAT, epoch);
     bool ours = strcmp(again, name) == 0;
     free(again);
-    return ours ? (int64_t)epoch : 0;
+    return ours && epoch > 0 ? epoch : 0;
 }
 
 static bool has(const char *folder, const char *name)

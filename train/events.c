@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/text.h"
 #include "train/event_record.h"
 
 #include <dirent.h>
@@ -14,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PREFIX "events.out.tfevents."
 
 enum {
     TENSOR_OF_STRINGS = 7,
@@ -52,10 +55,10 @@ static long long next_seconds(const char *folder)
     DIR *entries = opendir(folder);
     const struct dirent *entry;
     while (entries && (entry = readdir(entries))) {
-        long long there;
-        if (sscanf(entry->d_name, "events.out.tfevents.%lld.", &there) == 1 && there >= seconds) {
-            seconds = there + 1;
-        }
+        long long there = text_starts_with(entry->d_name, PREFIX)
+                              ? strtoll(entry->d_name + strlen(PREFIX), NULL, 10)
+                              : 0;
+        seconds = there >= seconds ? there + 1 : seconds;
     }
     if (entries) {
         closedir(entries);
@@ -71,8 +74,8 @@ static int create_file(EventWriter *writer, const char *folder, Err *err)
         snprintf(host, sizeof host, "localhost");
     }
     for (int n = 0; writer->fd < 0; n++) {
-        char *name = mem_format("events.out.tfevents.%010lld.%s.%ld.%d", next_seconds(folder), host,
-                                (long)getpid(), n);
+        char *name =
+            mem_format(PREFIX "%010lld.%s.%ld.%d", next_seconds(folder), host, (long)getpid(), n);
         free(writer->path);
         writer->path = path_join(folder, name);
         free(name);

@@ -86,9 +86,6 @@ static void drop_current(Saver *s)
 /* Turns the snapshot into tensors in the file's order. Called and left with the lock held. */
 static void take_next(Saver *s)
 {
-    if (s->active && keeps(s, &s->job) && !s->kept) {
-        tell_not_kept(s, &s->job);
-    }
     drop_current(s);
     s->job = s->next;
     s->next = (Job){0};
@@ -125,15 +122,21 @@ static int write_checkpoint(const Saver *s, Err *err)
     return rc;
 }
 
+static int write_kept(Saver *s, Err *err)
+{
+    const KeepSettings keep = {s->settings.folder, s->settings.settings->keep, s->job.best};
+    int rc = keep_epoch(&keep, &s->weights, &s->job.state, s->yaml, s->job.metrics, err);
+    s->kept = rc == 0;
+    return rc;
+}
+
 /* The kept weights come first: an epoch whose checkpoint is there has them. If they fail, the
  * checkpoint is written all the same. */
 static int write_job(Saver *s, Err *err)
 {
     int rc = 0;
     if (keeps(s, &s->job) && !s->kept) {
-        const KeepSettings keep = {s->settings.folder, s->settings.settings->keep, s->job.best};
-        rc = keep_epoch(&keep, &s->weights, &s->job.state, s->yaml, s->job.metrics, err);
-        s->kept = rc == 0;
+        rc = write_kept(s, err);
     }
     if (!s->checkpoint_done) {
         s->checkpoint_done = write_checkpoint(s, err) == 0;
@@ -221,6 +224,25 @@ static void attempt(Saver *s)
     pthread_cond_broadcast(&s->done);
 }
 
+/* A newer request takes the place of a job that fails. Its checkpoint is worth less than the newer
+ * one, but weights to be kept are tried once more. Called and left with the lock held. */
+static void give_up_current(Saver *s)
+{
+    if (!s->active || !keeps(s, &s->job) || s->kept) {
+        return;
+    }
+    Err err = {""};
+    s->writing = true;
+    pthread_mutex_unlock(&s->lock);
+    int rc = write_kept(s, &err);
+    pthread_mutex_lock(&s->lock);
+    s->writing = false;
+    if (rc != 0) {
+        s->why = err;
+        tell_not_kept(s, &s->job);
+    }
+}
+
 static void wait_a_while(Saver *s)
 {
     struct timespec until;
@@ -238,8 +260,14 @@ static void wait_a_while(Saver *s)
 static void *work(void *context)
 {
     Saver *s = context;
+    snapshot_touch(&s->snapshot);
     pthread_mutex_lock(&s->lock);
+    s->reading = false;
+    pthread_cond_broadcast(&s->done);
     while (!s->closing) {
+        if (s->next_full) {
+            give_up_current(s);
+        }
         if (s->next_full) {
             take_next(s);
         } else if (s->active && clock_seconds() >= s->next_attempt) {
@@ -293,6 +321,7 @@ Saver *saver_open(const SaverSettings *settings, const CheckpointState *last)
     pthread_cond_init(&s->done, NULL);
     pthread_condattr_destroy(&monotonic);
     snapshot_open(&s->snapshot, settings->net);
+    s->reading = true; /* until the thread has touched the memory */
     start_thread(s);
     return s;
 }

@@ -15,8 +15,10 @@ int png_decode(Picture *picture, const void *data, size_t bytes, Err *err);
 /* Binary PGM and PPM (P5, P6) of any maximum value. */
 int pnm_decode(Picture *picture, const void *data, size_t bytes, Err *err);
 
-/* JPEG, or BMP without compression. */
+/* JPEG: grey or colour, baseline or progressive; not CMYK. */
 int jpeg_decode(Picture *picture, const void *data, size_t bytes, Err *err);
+
+/* BMP without compression. */
 int bmp_decode(Picture *picture, const void *data, size_t bytes, Err *err);
 
 #endif

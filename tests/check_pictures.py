@@ -6,7 +6,7 @@ Usage: check_pictures.py AUGMENT_PICTURES [--all]. Every width from 1 to 700 and
 --all takes 700 pictures that meet each of them; without it, every ninth width and the sizes where
 something changes. Then all formats of golden/pictures and more, at every corner of the crop, flipped or
 not, in all four rotations. Before normalisation no value may be more than 1/255 apart, and 95 % of each
-picture's must be equal. JPEGs are decoded by another library than Pillow's, which rounds otherwise: 3/255.
+picture's must be equal.
 """
 import os
 import pathlib
@@ -101,7 +101,7 @@ def lay_out(root, pictures):
 class Tally:
     def __init__(self):
         self.pictures, self.values, self.equal, self.failures = 0, 0, 0, []
-        self.largest = 0  # of what is no JPEG
+        self.largest = 0
 
     def add(self, path, variant, found, wanted):
         """found: normalised floats [crop,crop,3]."""
@@ -110,9 +110,8 @@ class Tally:
         equal = apart < 0.01
         self.pictures, self.values = self.pictures + 1, self.values + equal.size
         self.equal += int(equal.sum())
-        allowed = 3.01 if path.suffix == ".jpg" else 1.01
-        self.largest = max(self.largest, apart.max() if path.suffix != ".jpg" else 0)
-        if apart.max() > allowed or equal.mean() < 0.95 or not np.isfinite(apart).all():
+        self.largest = max(self.largest, apart.max())
+        if apart.max() > 1.01 or equal.mean() < 0.95 or not np.isfinite(apart).all():
             self.failures.append(f"{path.name} {variant}: up to {apart.max():.2f} apart, "
                                  f"{100 * equal.mean():.2f} % equal")
 
@@ -147,7 +146,7 @@ def main():
             sys.exit(f"{program} failed")
     print(f"{len(pictures)} files, {tally.pictures} pictures: "
           f"{100 * tally.equal / tally.values:.4f} % of the values are equal; "
-          f"largest distance but for JPEGs: {tally.largest:.3f}")
+          f"the largest distance is {tally.largest:.3f}")
     for failure in tally.failures[:40]:
         print("TOO FAR:", failure)
     sys.exit(bool(tally.failures))

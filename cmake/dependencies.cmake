@@ -23,6 +23,7 @@ rodeo_find_package(lib_isal libisal libisal-dev)
 rodeo_find_package(lib_jansson jansson libjansson-dev)
 rodeo_find_package(lib_png libpng libpng-dev)
 rodeo_find_package(lib_protobuf_c libprotobuf-c libprotobuf-c-dev)
+rodeo_find_package(lib_turbojpeg libturbojpeg libturbojpeg0-dev)
 rodeo_find_package(lib_xxhash libxxhash libxxhash-dev)
 rodeo_find_package(lib_zip libzip libzip-dev)
 

@@ -25,8 +25,10 @@ bool png_decode_fast(Picture *picture, const void *data, size_t bytes);
 /* Binary PGM and PPM (P5, P6) of any maximum value. */
 int pnm_decode(Picture *picture, const void *data, size_t bytes, Err *err);
 
-/* JPEG, or BMP without compression. */
+/* JPEG: grey or colour, baseline or progressive; not CMYK. */
 int jpeg_decode(Picture *picture, const void *data, size_t bytes, Err *err);
+
+/* BMP without compression. */
 int bmp_decode(Picture *picture, const void *data, size_t bytes, Err *err);
 
 #endif

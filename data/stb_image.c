@@ -1,12 +1,11 @@
-/* The implementation of stb_image, with the two formats that are read through it. It is compiled
- * without warnings (room.cmake). Its memory is zeroed: a damaged JPEG can make it use Huffman
- * tables that were never filled. */
+/* The implementation of stb_image, with the one format that is read through it. It is compiled
+ * without warnings (room.cmake). Its memory is zeroed, so that what a damaged file leaves out does
+ * not show what was there before. */
 #include "base/mem.h"
 #include "data/picture.h"
 
 #include <stdlib.h>
 
-#define STBI_ONLY_JPEG
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR

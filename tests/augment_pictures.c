@@ -29,8 +29,9 @@ static Pack *build_pack(const char *data_root, const char *path, int resize, Err
         return NULL;
     }
     Pack *pack = NULL;
+    PackSettings settings = {.resize = resize, .pool = pool};
     if (pairs_stat(&list, pool, &stats, err) == 0 &&
-        pack_build(&list, &stats, resize, path, pool, NULL, err) == 0) {
+        pack_build(&list, &stats, &pack_source_folder, &settings, path, err) == 0) {
         pack = pack_open(path, err);
     }
     pairs_free(&list);

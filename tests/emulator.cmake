@@ -18,3 +18,10 @@ foreach(precision fp32 tf32 fp16 bf16)
     TIMEOUT 600 LABELS emulated
     ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision}")
 endforeach()
+
+foreach(precision fp32 tf32 fp16 bf16)
+  add_test(NAME test_backend_ops_emulated_${precision}
+           COMMAND test_backend_ops --device cuda --precision ${precision} --rounds 2)
+  set_tests_properties(test_backend_ops_emulated_${precision} PROPERTIES TIMEOUT 600 LABELS emulated)
+endforeach()
+add_custom_target(emulated DEPENDS test_emulator test_training test_backend_ops)

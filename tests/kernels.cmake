@@ -8,3 +8,14 @@ foreach(what batchnorm stem loss dropout augment)
   rodeo_test(test_${what} SOURCES test_${what}.c tensors.c golden.c
              LINKS rodeo_kernels rodeo_ref lib_jansson)
 endforeach()
+
+# Every operator against the reference: here on the CPU; on a GPU under the label gpu, and on the
+# emulator in emulator.cmake.
+rodeo_test(test_backend_ops
+           SOURCES device_tensors.c test_backend_ops.c test_backend_ops_products.c
+                   test_backend_ops_norm.c test_backend_ops_stem.c test_backend_ops_rows.c
+                   test_backend_ops_losses.c test_backend_ops_sgd.c test_backend_ops_augment.c
+           LINKS rodeo_kernels rodeo_ref)
+add_test(NAME test_backend_ops_gpu
+         COMMAND test_backend_ops --device cuda --rounds 30 --skip_without_gpu)
+set_tests_properties(test_backend_ops_gpu PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 900)

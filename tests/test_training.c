@@ -44,7 +44,8 @@ static Bounds bounds_of(const char *precision)
     return (Bounds){0.02, 0.1, 0.15};
 }
 
-/* The initial scale overflows in the first steps and is halved: these tests want no skipped step. */
+/* The initial scale overflows in the first steps and is halved: these tests want no skipped step.
+ */
 static const LossScale moderate_scale = {.scale = 1024.0F};
 
 static void expect_same_bits(const float *a, const float *b, int64_t count, const char *what)

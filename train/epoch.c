@@ -137,8 +137,9 @@ static int take_result(Trainer *t, const StepResult *result, int64_t step, Progr
     return 0;
 }
 
-/* Takes in the results of all steps under way but the last `ahead`. */
-static int take_results(Trainer *t, int ahead, Progress *progress, Err *err)
+/* Takes in the results of all steps under way but the last `ahead`; behind the last of the epoch's
+ * steps also what is left of it in device memory. */
+static int take_results(Trainer *t, int ahead, int64_t steps, Progress *progress, Err *err)
 {
     while (step_pending(t->step) > ahead) {
         StepResult result = step_result(t->step);
@@ -148,13 +149,16 @@ static int take_results(Trainer *t, int ahead, Progress *progress, Err *err)
             return -1;
         }
     }
+    if (t->state.step == steps) {
+        t->state.sums.feature_std = step_logits_std(t->step);
+    }
     return 0;
 }
 
 /* Enqueues the loader's steps, some ahead of the device. Returns 1 when stopped, -1 on an error. A
  * checkpoint holds the sums of exactly the steps that its weights have seen, so for one the host
  * waits for all. */
-static int run_steps(Trainer *t, Loader *loader, Progress *progress, Err *err)
+static int run_steps(Trainer *t, Loader *loader, int64_t steps, Progress *progress, Err *err)
 {
     CheckpointState *state = &t->state;
     double start = clock_seconds() - state->sums.seconds;
@@ -164,7 +168,7 @@ static int run_steps(Trainer *t, Loader *loader, Progress *progress, Err *err)
         step_run(t->step, &batch, (uint64_t)(state->steps + step_pending(t->step)));
         bool stops = trainer_should_stop(t);
         bool due = save_is_due(t);
-        rc = take_results(t, stops || due ? 0 : device_steps_ahead(t->be), progress, err);
+        rc = take_results(t, stops || due ? 0 : device_steps_ahead(t->be), steps, progress, err);
         state->sums.seconds = clock_seconds() - start;
         if (rc != 0 || stops) {
             return rc != 0 ? rc : 1;
@@ -174,7 +178,7 @@ static int run_steps(Trainer *t, Loader *loader, Progress *progress, Err *err)
         }
     }
     if (rc == 0) {
-        rc = take_results(t, 0, progress, err);
+        rc = take_results(t, 0, steps, progress, err);
         state->sums.seconds = clock_seconds() - start;
     }
     return rc;
@@ -184,10 +188,7 @@ static int train_steps(Trainer *t, Loader *loader, int64_t steps, Err *err)
 {
     Progress *progress = progress_open(t->log, "Training: ", "pairs",
                                        (steps - t->state.step) * t->settings->batch_size);
-    int rc = run_steps(t, loader, progress, err);
-    if (rc >= 0 && t->state.step == steps) {
-        t->state.sums.feature_std = step_logits_std(t->step);
-    }
+    int rc = run_steps(t, loader, steps, progress, err);
     progress_close(progress);
     return rc;
 }

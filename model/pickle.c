@@ -73,8 +73,8 @@ static int push(Reader *r, PickleValue *value)
         return -1;
     }
     if (r->depth == r->stack_room) {
-        r->stack_room = r->stack_room ? 2 * r->stack_room : 64;
-        r->stack = mem_resize(r->stack, r->stack_room * sizeof *r->stack);
+        r->stack_room *= 2;
+        r->stack = mem_resize(r->stack, r->stack_room * sizeof(PickleValue *));
     }
     r->stack[r->depth++] = value;
     return 0;
@@ -121,8 +121,8 @@ static int memo_put(Reader *r, uint32_t index)
     }
     if (index >= r->memo_room) {
         size_t room = 2 * (size_t)index + 64;
-        r->memo = mem_resize(r->memo, room * sizeof *r->memo);
-        memset(r->memo + r->memo_room, 0, (room - r->memo_room) * sizeof *r->memo);
+        r->memo = mem_resize(r->memo, room * sizeof(PickleValue *));
+        memset(r->memo + r->memo_room, 0, (room - r->memo_room) * sizeof(PickleValue *));
         r->memo_room = room;
     }
     r->memo[index] = value;
@@ -420,7 +420,8 @@ static int run(Reader *r, unsigned char instruction)
 const PickleValue *pickle_read(Pickle *pickle, const void *data, size_t bytes, size_t *used,
                                Err *err)
 {
-    Reader r = {.pickle = pickle, .data = data, .bytes = bytes, .err = err};
+    Reader r = {.pickle = pickle, .data = data, .bytes = bytes, .err = err, .stack_room = 64};
+    r.stack = mem_alloc(r.stack_room * sizeof(PickleValue *));
     const PickleValue *value = NULL;
     int rc = 0;
     while (rc == 0 && !value) {

@@ -63,11 +63,12 @@ char *weights_find_pretrained(int depth, Err *err)
         free(folder);
     }
     if (!found) {
-        err_set(err,
-                "torchvision's weights are not in PyTorch's folder %s: fetch them once with "
-                "python3 -c 'import torchvision; torchvision.models.resnet%d(pretrained=True)', "
-                "name a file, or set TORCH_HOME",
-                torch ? torch : "(HOME is not set)", depth);
+        err_set(
+            err,
+            "torchvision's weights are not in PyTorch's folder %s: fetch them once with "
+            "python3 -c 'import torchvision; torchvision.models.resnet%d(weights=\"DEFAULT\")', "
+            "name a file, or set TORCH_HOME",
+            torch ? torch : "(HOME is not set)", depth);
     }
     free(torch);
     return found;

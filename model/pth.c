@@ -185,7 +185,7 @@ const SafeTensor *pth_tensor(PthFile *file, const PickleValue *value, const char
                          .data = copy_elements(tensor, storage, element, bytes),
                          .bytes = bytes};
     memcpy(made->shape, tensor->size, sizeof made->shape);
-    file->tensor = mem_resize(file->tensor, ((size_t)file->tensors + 1) * sizeof *file->tensor);
+    file->tensor = mem_resize(file->tensor, ((size_t)file->tensors + 1) * sizeof(SafeTensor *));
     file->tensor[file->tensors++] = made;
     return made;
 }
@@ -217,7 +217,7 @@ int pth_state_dict(PthFile *file, const PickleValue *dict, TensorList *list, Err
         return err_set(err, "%s: holds no state dict (names and their tensors)", file->name);
     }
     SafeTensor *tensor = mem_zeroed(dict->count / 2, sizeof *tensor);
-    file->list = mem_resize(file->list, ((size_t)file->lists + 1) * sizeof *file->list);
+    file->list = mem_resize(file->list, ((size_t)file->lists + 1) * sizeof(SafeTensor *));
     file->list[file->lists++] = tensor;
     *list = (TensorList){.tensor = tensor};
     for (size_t i = 0; i < dict->count; i += 2) {

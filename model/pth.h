@@ -30,9 +30,9 @@ void pth_close(PthFile *file);
 /* What was saved. */
 const PickleValue *pth_root(const PthFile *file);
 
-/* The elements of a tensor in row-major order, whatever its strides; the file owns them. NULL and
- * err if the file's tensors would take more memory than twice its size. */
-const SafeTensor *pth_tensor(PthFile *file, const PickleValue *tensor, const char *name, Err *err);
+/* The elements of a value that is a tensor, in row-major order, whatever its strides; the file owns
+ * them. NULL and err if the file's tensors would take more memory than twice its size. */
+const SafeTensor *pth_tensor(PthFile *file, const PickleValue *value, const char *name, Err *err);
 
 /* The tensors of a state dict (text keys, tensors as values), in its order; the file owns them.
  * err names what is no tensor, or a name that comes twice. */

@@ -65,12 +65,14 @@ static void expect_tensors(const char *name)
     PthFile *file = open_copy(content, bytes, &list, &err);
     if (!file) {
         fail_msg("%s: %s", name, err.text);
+        return;
     }
     assert_int_equal(list.count, safetensors_count(expected));
     for (int i = 0; i < list.count; i++) {
         const SafeTensor *same = safetensors_find(expected, list.tensor[i].name);
         if (!same) {
             fail_msg("%s: tensor %s was not saved", name, list.tensor[i].name);
+            return;
         }
         expect_same(&list.tensor[i], same);
     }

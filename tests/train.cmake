@@ -14,3 +14,9 @@ add_test(NAME check_events
                  tensorboard ${CMAKE_CURRENT_SOURCE_DIR}/check_events.py $<TARGET_FILE:write_events>)
 set_tests_properties(check_events PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 rodeo_test(test_training SOURCES test_training.c training_fixture.c LINKS rodeo_train)
+foreach(precision fp32 tf32 fp16 bf16)
+  add_test(NAME test_training_gpu_${precision} COMMAND test_training)
+  set_tests_properties(test_training_gpu_${precision} PROPERTIES
+    TIMEOUT 600 LABELS gpu SKIP_RETURN_CODE 77
+    ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision};RODEO_TEST_STEPS=50;RODEO_TEST_SKIP=1")
+endforeach()

@@ -76,7 +76,8 @@ static int open_checkpoint(Exporter *e, Err *err)
     }
     if (checkpoint_describe(e->file, &e->state, &e->saved, err) != 0) {
         e->saved = (Settings){0};
-        return err_context(err, "%s", given);
+        err_context(err, "%s", given);
+        return -1;
     }
     return 0;
 }

@@ -188,17 +188,15 @@ static int upload(Store *store, size_t bytes, Err *err)
 static void touch(const uint8_t *from, size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t first = (uintptr_t)from / page * page;
-    bytes += (uintptr_t)from - first;
+    size_t before = (uintptr_t)from % page;
 #ifdef MADV_POPULATE_READ
-    if (madvise((void *)first, bytes, MADV_POPULATE_READ) ==
-        0) { // NOLINT(performance-no-int-to-ptr)
+    if (madvise((void *)(from - before), bytes + before, MADV_POPULATE_READ) == 0) {
         return;
     }
 #endif
     volatile uint8_t sink = 0;
-    for (size_t at = 0; at < bytes; at += page) {
-        sink = *(const volatile uint8_t *)(first + at); // NOLINT(performance-no-int-to-ptr)
+    for (size_t at = 0; at < bytes + before; at += page) {
+        sink = *(const volatile uint8_t *)(from - before + at);
     }
     (void)sink;
 }

@@ -93,7 +93,7 @@ void tar_sort_entries(Tar *tar)
     if (tar->count == 0) {
         return;
     }
-    qsort(tar->entries, (size_t)tar->count, sizeof *tar->entries, by_path);
+    qsort(tar->entries, (size_t)tar->count, sizeof(void *), by_path);
     int64_t kept = 0;
     for (int64_t i = 1; i < tar->count; i++) {
         if (strcmp(tar->entries[i]->path, tar->entries[kept]->path) == 0) {

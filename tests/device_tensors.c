@@ -312,7 +312,8 @@ void device_tensor_expect_untouched(const DeviceTensor *t, int64_t first, int64_
 {
     unsigned char *bytes = read_bytes(t, what);
     size_t from = offset_of(t, first);
-    if (count > 0 && memcmp(bytes + from, t->initial + from, offset_of(t, first + count) - from)) {
+    if (count > 0 &&
+        memcmp(bytes + from, t->initial + from, offset_of(t, first + count) - from) != 0) {
         fail_msg("%s: an element from %lld to %lld was written to", what, (long long)first,
                  (long long)(first + count - 1));
     }

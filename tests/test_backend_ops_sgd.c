@@ -158,7 +158,8 @@ static void compare_scale(const Sgd *g, LossScale expected)
 {
     LossScale found;
     device_copy_out(g->be, &found, g->scale, sizeof(found));
-    if (memcmp(&found, &expected, sizeof(found)) != 0) {
+    if (found.scale != expected.scale || found.good_steps != expected.good_steps ||
+        found.skipped != expected.skipped || found.overflow != expected.overflow) {
         fail_msg("%s: scale %g, good %d, skipped %d, overflow %d; expected %g, %d, %d, %d", g->text,
                  (double)found.scale, found.good_steps, found.skipped, found.overflow,
                  (double)expected.scale, expected.good_steps, expected.skipped, expected.overflow);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -28,8 +29,8 @@ static void saw_after(void *user, const char *op, const OpWork *work)
     Seen *seen = user;
     seen->after++;
     assert_int_equal(seen->before, seen->after);
-    assert_true(strlen(op) < sizeof seen->op);
-    strcpy(seen->op, op);
+    int length = snprintf(seen->op, sizeof seen->op, "%s", op);
+    assert_true(length > 0 && (size_t)length < sizeof seen->op);
     seen->work = *work;
 }
 

@@ -1,10 +1,13 @@
 /* Whole training steps on a device: merged against one pass a group, recorded against operator by
  * operator, the device against the CPU, and a training that is saved and gone on with against one
  * that is not. RODEO_TEST_DEVICE and RODEO_TEST_PRECISION choose the device. */
+#include "base/atomic_file.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "model/weights.h"
 #include "tests/training_fixture.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,7 +55,10 @@ static const LossScale moderate_scale = {.scale = 1024.0F};
 static void expect_same_bits(const float *a, const float *b, int64_t count, const char *what)
 {
     for (int64_t i = 0; i < count; i++) {
-        if (memcmp(&a[i], &b[i], sizeof *a) != 0) {
+        uint32_t bits[2];
+        memcpy(&bits[0], &a[i], sizeof bits[0]);
+        memcpy(&bits[1], &b[i], sizeof bits[1]);
+        if (bits[0] != bits[1]) {
             fail_msg("%s: element %lld is %.9g and %.9g", what, (long long)i, (double)a[i],
                      (double)b[i]);
         }
@@ -181,7 +187,7 @@ static void recorded_steps_are_the_eager_ones(void **state)
 static int steps_against_the_cpu(void)
 {
     const char *text = getenv("RODEO_TEST_STEPS");
-    return text ? atoi(text) : 6;
+    return text ? (int)strtol(text, NULL, 10) : 6;
 }
 
 /* Without dropout's chance the losses of a device follow the CPU's. */
@@ -289,6 +295,73 @@ static void an_overflow_leaves_the_weights_alone(void **state)
     training_close(&t);
 }
 
+/* The one file of the folder, as a text; *path is its name. Both are to be freed. */
+static char *only_file(const char *folder, char **path)
+{
+    DIR *entries = opendir(folder);
+    assert_non_null(entries);
+    *path = NULL;
+    const struct dirent *entry;
+    while ((entry = readdir(entries))) {
+        if (entry->d_name[0] != '.') {
+            assert_null(*path);
+            *path = path_join(folder, entry->d_name);
+        }
+    }
+    closedir(entries);
+    assert_non_null(*path);
+    return path_read(*path, NULL, NULL);
+}
+
+/* Algorithms are measured once and kept; a damaged file is as good as a missing one. */
+static void choices_of_algorithms_are_kept(void **state)
+{
+    (void)state;
+    if (strcmp(test_device(), "cpu") == 0) {
+        skip(); /* it chooses nothing */
+    }
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    TrainingKind kind = kind_here();
+    kind.cache_dir = folder;
+    Training first;
+    training_open(&first, &kind);
+    training_step(&first, 0);
+    char *path;
+    char *kept = only_file(folder, &path);
+    assert_non_null(kept);
+    assert_true(strlen(kept) > 1000);
+    Training second;
+    training_open(&second, &kind);
+    training_step(&second, 0);
+    expect_same_state(&first, &second);
+    training_close(&second);
+    char *path_again;
+    char *again = only_file(folder, &path_again);
+    assert_string_equal(kept, again);
+    Err err;
+    static const char damage[] =
+        "fprop fp16 N=1 H=2\nfprop\n\ndgrad fp32 N=99999999999999999999 H=1\n";
+    assert_int_equal(atomic_file_replace(path, damage, strlen(damage), &err), 0);
+    Training third;
+    training_open(&third, &kind);
+    training_step(&third, 0);
+    training_close(&third);
+    training_close(&first);
+    char *path_repaired;
+    char *repaired = only_file(folder, &path_repaired);
+    assert_string_not_equal(repaired, damage);
+    assert_non_null(strstr(repaired, "wgrad"));
+    unlink(path);
+    rmdir(folder);
+    free(kept);
+    free(again);
+    free(repaired);
+    free(path);
+    free(path_again);
+    free(path_repaired);
+}
+
 int main(void)
 {
     if (getenv("RODEO_TEST_SKIP") && !getenv("RODEO_REQUIRE_GPU") && !device_gpu_is_present()) {
@@ -300,6 +373,7 @@ int main(void)
         cmocka_unit_test(recorded_steps_are_the_eager_ones),
         cmocka_unit_test(losses_follow_the_cpu),
         cmocka_unit_test(a_saved_training_goes_on_with_the_same_bits),
+        cmocka_unit_test(choices_of_algorithms_are_kept),
         cmocka_unit_test(an_overflow_leaves_the_weights_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

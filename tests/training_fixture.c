@@ -52,7 +52,8 @@ void training_open(Training *t, const TrainingKind *kind)
 {
     *t = (Training){0};
     Err err = {""};
-    DeviceOptions options = {.threads = 2, .precision = kind->precision};
+    DeviceOptions options = {
+        .threads = 2, .precision = kind->precision, .cache_dir = kind->cache_dir};
     t->be = device_open(kind->device, &options, &err);
     if (!t->be) {
         fail_msg("%s", err.text);

@@ -12,7 +12,8 @@
 
 typedef struct {
     const char *device, *precision;
-    int passes; /* NET_MERGED or NET_SEPARATE */
+    const char *cache_dir; /* of measured choices; NULL: none */
+    int passes;            /* NET_MERGED or NET_SEPARATE */
     bool eager;
     double dropout_p;
     double lr;

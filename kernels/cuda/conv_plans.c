@@ -6,6 +6,8 @@
 #include "kernels/cuda/conv_choice.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,24 +41,70 @@ static void keep(CudaConvPlans *plans, const Kept *kept)
     plans->kept[plans->kept_count++] = *kept;
 }
 
+/* Takes the number behind `label`, if that is what *line goes on with. */
+static bool take_number(const char **line, const char *label, int *value)
+{
+    size_t length = strlen(label);
+    char *end;
+    if (strncmp(*line, label, length) != 0) {
+        return false;
+    }
+    errno = 0;
+    long number = strtol(*line + length, &end, 10);
+    if (errno != 0 || end == *line + length || number < 0 || number > INT_MAX) {
+        return false;
+    }
+    *value = (int)number;
+    *line = end;
+    return true;
+}
+
+/* Takes the word and the blank that *line begins with. */
+static bool take_word(const char **line, char *word, size_t size)
+{
+    size_t length = strcspn(*line, " \n");
+    if (length == 0 || length >= size || (*line)[length] != ' ') {
+        return false;
+    }
+    snprintf(word, size, "%.*s", (int)length, *line);
+    *line += length + 1;
+    return true;
+}
+
 static bool parse_line(const char *line, Kept *kept)
 {
     char pass[8];
     ConvShape *s = &kept->shape;
     int math;
-    int end = 0;
-    int fields = sscanf(
-        line, "%7s %7s N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d: algorithm %d math %d%n",
-        pass, kept->precision, &s->N, &s->H, &s->W, &s->C, &s->K, &s->R, &s->stride, &s->pad,
-        &kept->choice.algorithm, &math, &end);
-    if (fields != 12 || (line[end] != '\n' && line[end] != '\0')) {
+    if (!take_word(&line, pass, sizeof pass) ||
+        !take_word(&line, kept->precision, sizeof kept->precision)) {
         return false;
+    }
+    struct {
+        const char *label;
+        int *value;
+    } const fields[] = {
+        {"N=", &s->N},
+        {" H=", &s->H},
+        {" W=", &s->W},
+        {" C=", &s->C},
+        {" K=", &s->K},
+        {" R=", &s->R},
+        {" stride=", &s->stride},
+        {" pad=", &s->pad},
+        {": algorithm ", &kept->choice.algorithm},
+        {" math ", &math},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (!take_number(&line, fields[i].label, fields[i].value)) {
+            return false;
+        }
     }
     kept->choice.math = (cudnnMathType_t)math;
     for (int i = 0; i < 3; i++) {
         if (strcmp(pass, pass_names[i]) == 0) {
             kept->pass = (ConvPass)i;
-            return true;
+            return *line == '\n' || *line == '\0';
         }
     }
     return false;

@@ -98,6 +98,29 @@ class ReliabilityTest(unittest.TestCase):
                 self.assertIn("Loaded checkpoint", resumed.stdout)
                 self.assert_equals_whole(logdir)
 
+    def test_signal_while_packing(self):
+        """Nothing is left of the pack, and the status is that of every run that may go on."""
+        data = self.folder / "many"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("*.pack"))
+        listed = next((data / "synROD").glob("*train1.txt"))
+        listed.write_text(listed.read_text() * 2000)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number.name):
+                logdir, cache = self.folder / "packing", self.folder / ("packs-" + number.name)
+                process = subprocess.Popen(self.command(logdir, "--cache_dir", cache, data=data),
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                while not list(cache.glob("*.tmp")):
+                    self.assertIsNone(process.poll())
+                    time.sleep(0.01)
+                process.send_signal(number)
+                _, stderr = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, STOPPED, stderr)
+                before_last, last = stderr.strip().splitlines()[-2:]
+                self.assertIn("interrupted while packing", before_last)
+                self.assertIn(number.name, last)
+                self.assertIn("The same command", last)
+                self.assertEqual(list(cache.glob("*.tmp")) + list(cache.glob("*.pack")), [])
+
     def start_slow(self, name):
         """A run whose first step takes minutes, in that step."""
         arguments = ["--epochs", "3", "--arch_width", "96", "--image_size", "256", "--crop_size", "224",

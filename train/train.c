@@ -101,12 +101,22 @@ static int run(Trainer *t, Err *err)
     return rc;
 }
 
+/* Packing the pictures and the rest of opening may take long; it ends early on a signal. */
+static int stopped_while_opening(Trainer *t, const Err *err)
+{
+    log_note(t->log, "%s", err->text);
+    tell_stopped(t);
+    return 1;
+}
+
 int train_run(const Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
     Trainer trainer;
     int rc = trainer_open(&trainer, settings, stop, log, err);
     if (rc == 0) {
         rc = settings->dump_plan ? plan_dump(&trainer, err) : run(&trainer, err);
+    } else if (*stop != 0) {
+        rc = stopped_while_opening(&trainer, err);
     }
     trainer_close(&trainer);
     return rc;

@@ -106,6 +106,11 @@ int atomic_file_write_at(const AtomicFile *file, int64_t offset, const void *dat
     return 0;
 }
 
+void atomic_file_start_writing(const AtomicFile *file, int64_t offset, size_t bytes)
+{
+    (void)sync_file_range(file->fd, offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 /* A rename is durable only once its folder is. Some mounted drives refuse to fsync a folder; the
  * file itself is safe there, so only a real input/output error counts. */
 static int sync_folder_of(const char *path)

@@ -246,6 +246,7 @@ static void write_block(Build *build, const Block *block, int64_t offset)
         }
         pthread_mutex_unlock(&build->lock);
     }
+    atomic_file_start_writing(&build->file, offset, (size_t)block->used);
 }
 
 static void pack_block(void *context, int64_t number)

@@ -11,12 +11,10 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define READ_BYTES  (1 << 20)  /* that libarchive reads at once */
 #define TAKE_BYTES  (1 << 20)  /* of files that a thread takes in a turn, about */
@@ -87,24 +85,6 @@ int tar_check(const char *path, Err *err)
     }
     archive_read_free(archive);
     return rc;
-}
-
-/* A file in the folder without a name, so that nothing is left of it however the program ends. */
-static int open_scratch(const char *folder, Err *err)
-{
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0) { /* not every file system can */
-        char *path = mem_format("%s/scratch-XXXXXX", folder);
-        fd = mkostemp(path, O_CLOEXEC);
-        if (fd >= 0) {
-            unlink(path);
-        }
-        free(path);
-    }
-    if (fd < 0) {
-        err_set(err, "%s: cannot create a file in this folder: %s", folder, strerror(errno));
-    }
-    return fd;
 }
 
 /* ---- which files matter --------------------------------------------------------------------- */
@@ -412,30 +392,24 @@ failed:
 
 /* ---- decoding, without it ------------------------------------------------------------------- */
 
-static int write_scratch(Tar *tar, TarEntry *entry, const uint8_t *pixels, size_t bytes, Err *err)
+static int keep(const Pass *pass, int thread, TarEntry *entry, const Picture *picture, Err *err)
 {
-    entry->offset = atomic_fetch_add(&tar->scratch_end, (int64_t)bytes);
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t put =
-            pwrite(tar->scratch, pixels + done, bytes - done, (off_t)entry->offset + (off_t)done);
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put < 0) {
-            return err_set(err, "%s: cannot keep its decoded pictures: %s%s", tar->path,
-                           strerror(errno),
-                           errno == ENOSPC || errno == EDQUOT
-                               ? " (the folder for packs needs twice the room of the packs; name "
-                                 "another with --cache_dir; nothing is left behind)"
-                               : "");
-        }
-        done += (size_t)put;
+    size_t bytes = (size_t)picture->width * (size_t)picture->height * 3;
+    entry->width = picture->width;
+    entry->height = picture->height;
+    entry->checksum = checksum_xxh3(picture->pixels, bytes);
+    if (scratch_write(pass->tar->scratch, thread, picture->pixels, bytes, &entry->place) == 0) {
+        return 0;
     }
-    return 0;
+    return err_set(err, "%s: cannot keep its decoded pictures: %s%s", pass->tar->path,
+                   strerror(errno),
+                   errno == ENOSPC || errno == EDQUOT
+                       ? " (the folder for packs needs twice the room of the packs; name "
+                         "another with --cache_dir; nothing is left behind)"
+                       : "");
 }
 
-static int decode(Pass *pass, const Raw *raw, Err *err)
+static int decode(const Pass *pass, int thread, const Raw *raw, Err *err)
 {
     TarEntry *entry = raw->entry;
     char *name = mem_format("%s: %s", pass->tar->path, entry->path);
@@ -449,11 +423,7 @@ static int decode(Pass *pass, const Raw *raw, Err *err)
         entry->text = mem_string(problem.text);
     } else {
         pack_shrink(&picture, pass->settings->resize);
-        size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
-        entry->width = picture.width;
-        entry->height = picture.height;
-        entry->checksum = checksum_xxh3(picture.pixels, bytes);
-        rc = write_scratch(pass->tar, entry, picture.pixels, bytes, err);
+        rc = keep(pass, thread, entry, &picture, err);
     }
     picture_free(&picture);
     free(name);
@@ -462,7 +432,6 @@ static int decode(Pass *pass, const Raw *raw, Err *err)
 
 static void work(void *context, int64_t thread)
 {
-    (void)thread;
     Pass *pass = context;
     for (bool more = true; more;) {
         Raw raw[TAKE_FILES];
@@ -473,7 +442,7 @@ static void work(void *context, int64_t thread)
         pthread_mutex_unlock(&pass->lock);
         int rc = taken < 0 ? -1 : 0;
         for (int i = 0; i < taken; i++) {
-            rc = rc == 0 ? decode(pass, &raw[i], &err) : rc;
+            rc = rc == 0 ? decode(pass, (int)thread, &raw[i], &err) : rc;
             free(raw[i].data);
         }
         if (rc != 0) {
@@ -525,9 +494,9 @@ Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scra
     Tar *tar = mem_zeroed(1, sizeof *tar);
     Pass pass = {.tar = tar, .settings = settings, .sets = sets, .count = count, .err = err};
     tar->path = mem_string(path);
-    tar->scratch = open_scratch(scratch_folder, err);
+    tar->scratch = scratch_open(scratch_folder, pool_threads(settings->pool), err);
     pthread_mutex_init(&pass.lock, NULL);
-    int rc = tar->scratch < 0 ? -1 : describe_sets(&pass, err);
+    int rc = !tar->scratch ? -1 : describe_sets(&pass, err);
     if (rc == 0) {
         rc = run_pass(&pass);
     }

@@ -3,7 +3,7 @@
  *
  * The split lists may stand anywhere in it, also behind the pictures, and below any top folder. So
  * every picture that may turn out to be needed is decoded as it comes by, shrunk to what a pack
- * stores of it, and kept in a scratch file without a name; what is not in the lists is left out as
+ * stores of it, and kept in scratch files (data/scratch.h); what is not in the lists is left out as
  * soon as all lists have been seen. A few megabytes a thread are in memory at a time, and a record
  * of some hundred bytes a picture. */
 #ifndef RODEO_DATA_TAR_H
@@ -14,8 +14,8 @@
 typedef struct Tar Tar;
 
 /* Reads the tar at path. sets: the lists that are wanted. The pool's threads take turns at reading
- * and decode in between; progress is shown in MB of the tar file. The scratch file lies in
- * scratch_folder and goes when the Tar is closed, or the program ends in whatever way.
+ * and decode in between; progress is shown in MB of the tar file. The scratch files lie in
+ * scratch_folder and go when the Tar is closed, or the program ends in whatever way.
  *
  * Errors: no tar file, a truncated or damaged one, a list that is not in it or stands there below
  * two folders, a full disk, settings->stop. A picture that cannot be decoded is no error yet. */

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MOST_LINKS 8 /* followed from one to the next */
 
@@ -71,9 +70,7 @@ void tar_close(Tar *tar)
     for (int64_t i = 0; i < tar->count; i++) {
         free_entry(tar->entries[i]);
     }
-    if (tar->scratch >= 0) {
-        close(tar->scratch); /* there is no name to remove */
-    }
+    scratch_close(tar->scratch);
     free(tar->entries);
     free(tar->root);
     free(tar->path);
@@ -265,23 +262,14 @@ RootFiles tar_files(const Tar *tar)
 
 /* ---- pictures ------------------------------------------------------------------------------- */
 
-static int read_scratch(const Tar *tar, const TarEntry *entry, uint8_t *to, size_t bytes, Err *err)
+static int read_back(const Tar *tar, const TarEntry *entry, uint8_t *to, Err *err)
 {
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t got =
-            pread(tar->scratch, to + done, bytes - done, (off_t)entry->offset + (off_t)done);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            err_set(err, "%s: %s: cannot be read back from the scratch file: %s", tar->path,
-                    entry->path, got == 0 ? "it is too short" : strerror(errno));
-            return -2;
-        }
-        done += (size_t)got;
+    if (scratch_read(tar->scratch, entry->place, to) != 0) {
+        err_set(err, "%s: %s: cannot be read back from the scratch file: %s", tar->path,
+                entry->path, errno == 0 ? "it is too short" : strerror(errno));
+        return -2;
     }
-    if (checksum_xxh3(to, bytes) != entry->checksum) {
+    if (checksum_xxh3(to, entry->place.bytes) != entry->checksum) {
         err_set(err,
                 "%s: %s: the scratch file does not hold what was written to it: the disk or "
                 "the memory of this machine is at fault",
@@ -306,10 +294,9 @@ static int read_picture(void *context, const PairList *list, int64_t index, int 
     if (entry->text) {
         return err_set(err, "%s", entry->text);
     }
-    size_t bytes = (size_t)entry->width * (size_t)entry->height * 3;
-    *picture =
-        (Picture){.width = entry->width, .height = entry->height, .pixels = mem_alloc(bytes)};
-    int rc = read_scratch(tar, entry, picture->pixels, bytes, err);
+    *picture = (Picture){
+        .width = entry->width, .height = entry->height, .pixels = mem_alloc(entry->place.bytes)};
+    int rc = read_back(tar, entry, picture->pixels, err);
     if (rc != 0) {
         picture_free(picture);
     }

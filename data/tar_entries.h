@@ -2,9 +2,8 @@
 #ifndef RODEO_DATA_TAR_ENTRIES_H
 #define RODEO_DATA_TAR_ENTRIES_H
 
+#include "data/scratch.h"
 #include "data/tar.h"
-
-#include <stdatomic.h>
 
 typedef enum { TAR_LIST, TAR_PICTURE, TAR_LINK } TarKind;
 
@@ -14,9 +13,9 @@ typedef struct {
     TarKind kind;
     FileStamp stamp;
     char *text; /* a list's content; where a link leads; why a picture cannot be decoded, or NULL */
-    int64_t bytes;     /* of a list's content */
-    int width, height; /* of the decoded picture as it is kept */
-    int64_t offset;    /* of its pixels in the scratch file */
+    int64_t bytes;      /* of a list's content */
+    int width, height;  /* of the decoded picture as it is kept */
+    ScratchPlace place; /* of its pixels */
     uint64_t checksum;
 } TarEntry;
 
@@ -25,8 +24,7 @@ struct Tar {
     char *root; /* what stands in front of the data sets' folders: "", or "ROD-synROD/" */
     TarEntry **entries;
     int64_t count, capacity;
-    int scratch; /* descriptor of the file without a name */
-    atomic_int_fast64_t scratch_end;
+    Scratch *scratch;
 };
 
 /* A path without "./", double and leading slashes. NULL if it leads upwards or is empty. A new

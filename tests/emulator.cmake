@@ -24,4 +24,8 @@ foreach(precision fp32 tf32 fp16 bf16)
            COMMAND test_backend_ops --device cuda --precision ${precision} --rounds 2)
   set_tests_properties(test_backend_ops_emulated_${precision} PROPERTIES TIMEOUT 600 LABELS emulated)
 endforeach()
-add_custom_target(emulated DEPENDS test_emulator test_training test_backend_ops)
+# The programs themselves; the same test that runs on a GPU where there is one.
+add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
+         ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})
+set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulated)
+add_custom_target(emulated DEPENDS test_emulator test_training test_backend_ops train evaluate demo_data)

@@ -30,8 +30,10 @@ add_test(NAME test_kills COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DI
                                  ${CMAKE_BINARY_DIR} --kills ${kills})
 add_test(NAME test_kills_gpu COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_kills.py
                                      ${CMAKE_BINARY_DIR} --device cuda --kills 20)
-set_tests_properties(test_kills test_kills_gpu PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
-set_tests_properties(test_kills_gpu PROPERTIES LABELS gpu)
+add_test(NAME test_gpu_runs COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py
+                                    ${CMAKE_BINARY_DIR})
+set_tests_properties(test_kills test_kills_gpu test_gpu_runs PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
+set_tests_properties(test_kills_gpu test_gpu_runs PROPERTIES LABELS gpu)
 add_test(NAME test_tar_runs
          COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_tar_runs.py
                  ${CMAKE_BINARY_DIR})

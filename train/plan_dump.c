@@ -158,8 +158,9 @@ static json_t *group_objects(const Trainer *t, const Batch *batch)
     return array;
 }
 
-/* The gradients are still where the optimizer read them. NULL and err if one is no number. */
-static json_t *gradient_norms(Dump *d, Err *err)
+/* The gradients are still where the optimizer read them, with the factor loss_scale. NULL and err
+ * if one is no number. */
+static json_t *gradient_norms(Dump *d, double loss_scale, Err *err)
 {
     const Params *params = &d->trainer->net->params;
     size_t bytes = (size_t)params->weights.elements * sizeof(float);
@@ -178,7 +179,7 @@ static json_t *gradient_norms(Dump *d, Err *err)
             json_decref(object);
             return NULL;
         }
-        set_real(object, spec->name, sqrt(squares));
+        set_real(object, spec->name, sqrt(squares) / loss_scale);
     }
     return object;
 }
@@ -196,9 +197,14 @@ static int dump_step(Dump *d, const Batch *batch, int64_t epoch, Err *err)
 {
     Trainer *t = d->trainer;
     int64_t number = t->state.steps + d->steps;
+    double loss_scale = step_loss_scale(t->step).scale;
     step_run(t->step, batch, (uint64_t)number);
     StepResult result = step_result(t->step);
-    json_t *norms = gradient_norms(d, err);
+    if (result.skipped) {
+        return err_set(err, "step %lld overflowed half precision: use --precision fp32 or bf16",
+                       (long long)d->steps + 1);
+    }
+    json_t *norms = gradient_norms(d, loss_scale > 0 ? loss_scale : 1, err);
     if (!norms || check_finite(&result, d->steps, err) != 0) {
         json_decref(norms);
         return -1;

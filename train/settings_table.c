@@ -80,9 +80,11 @@ static const Setting table[] = {
      .help = "Train without weight decay and print the mean classification loss after every "
              "batch: it must fall"},
     {AT(dump_plan), .kind = SETTING_TEXT, .group = GROUP_RUN, .value = "FOLDER",
-     .help = "Instead of training, run --steps steps and write them to this folder: pictures, "
-             "crops, flips, rotations, dropout keys, losses, gradients' norms, and the weights "
-             "before and after; tests/reference/replay.py repeats them in PyTorch"},
+     .help =
+         "Instead of training, run --steps steps and write them to this folder: pictures, "
+         "crops, flips, rotations, dropout keys, losses, gradients' norms, and the weights "
+         "before and after; tests/reference/replay.py repeats them in PyTorch. --precision auto "
+         "means fp32 here"},
     {AT(steps), .kind = SETTING_INT, .group = GROUP_RUN, .value = "COUNT", .initial = "20",
      .low = 0, .high = 1000000, .help = "Steps that --dump_plan runs; 0 writes the weights alone"},
     {AT(seed), .kind = SETTING_SEED, .group = GROUP_RUN, .value = "NUMBER", .initial = "0",

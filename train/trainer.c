@@ -25,11 +25,19 @@ static CorpusSettings corpus_settings(const Settings *s, volatile const int *sto
                             .stop = stop};
 }
 
+/* A plan is written to be compared with PyTorch in float32. */
+static const char *choose_precision(const Settings *s)
+{
+    return s->dump_plan && strcmp(s->precision, "auto") == 0 ? "fp32" : s->precision;
+}
+
 static int open_device(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
-    DeviceOptions options = {
-        .threads = s->threads, .gpu = s->gpu, .precision = s->precision, .cache_dir = s->logdir};
+    DeviceOptions options = {.threads = s->threads,
+                             .gpu = s->gpu,
+                             .precision = choose_precision(s),
+                             .cache_dir = s->logdir};
     t->be = device_open(s->device, &options, err);
     if (!t->be) {
         return -1;

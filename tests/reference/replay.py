@@ -15,11 +15,12 @@ front of a batch norm have a gradient of zero.
 
 A network may magnify rounding from step to step until no two programs in float32 can meet these bounds:
 through ReLUs that rounding switches, and through batch norms over features that hardly differ from picture
-to picture, as those of random trunks. --yardstick shows whether that is so: it runs PyTorch in float64
-beside PyTorch in float32. Where the two lie further apart than a bound, Rodeo may lie up to TIMES as far
-from PyTorch's float32 as PyTorch's float64 does.
+to picture, as those of random trunks. --yardstick shows whether that is so: it runs PyTorch a second time,
+in float64, or in float32 with its tensors in the layout channels_last, which rounds in another order and
+takes no longer. Where the two lie further apart than a bound, Rodeo may lie up to TIMES as far from PyTorch
+as PyTorch does from itself.
 
-Usage: .venv/bin/python tests/reference/replay.py FOLDER [--steps N] [--yardstick]
+Usage: .venv/bin/python tests/reference/replay.py FOLDER [--steps N] [--yardstick float64|channels_last]
 """
 import argparse
 import json
@@ -113,13 +114,17 @@ def compare_states(comparison, found, expected, initial, parameters):
 
 
 class Torch:
-    """PyTorch's run of a plan in one precision."""
+    """PyTorch's run of a plan: "float32", "float64" or "channels_last"."""
 
-    def __init__(self, settings, initial, dtype):
-        self.settings, self.dtype = settings, dtype
+    def __init__(self, settings, initial, kind):
+        self.settings = settings
+        self.dtype = torch.float64 if kind == "float64" else torch.float32
         self.net = model.Net(settings)
         self.net.load(initial)
-        self.net.to(dtype)
+        self.net.to(self.dtype)
+        if kind == "channels_last":
+            for module in self.net.modules:
+                module.to(memory_format=torch.channels_last)
         self.net.train()
         self.optimizers = self.net.optimizers(settings)
         model.set_momentum(self.net, self.optimizers, initial)
@@ -129,12 +134,12 @@ class Torch:
 
 
 def replay(folder, limit, yardstick):
-    """Compares Rodeo's steps with PyTorch's, and those with PyTorch's in float64 if there is to be a
-    yardstick. Returns both comparisons and PyTorch's run."""
+    """Compares Rodeo's steps with PyTorch's, and those with PyTorch's other ones if there is a yardstick.
+    Returns both comparisons and PyTorch's run."""
     settings, steps = read_plan(folder)
     initial = load(folder, "initial")
-    single = Torch(settings, initial, torch.float32)
-    double = Torch(settings, initial, torch.float64) if yardstick else None
+    single = Torch(settings, initial, "float32")
+    other = Torch(settings, initial, yardstick) if yardstick else None
     rodeo, rounding = Comparison(), Comparison()
     for step in steps[:limit]:
         start, number = time.monotonic(), step["step"]
@@ -144,20 +149,20 @@ def replay(folder, limit, yardstick):
             compare_gradients(rodeo, step["gradient_norms"], gradient_norms(single.net))
         line = ", ".join(f"{name} {losses[name]:.6f} ({relative(step['losses'][name], losses[name]):.0e})"
                          for name in LOSSES)
-        if double:
-            exact = double.step(step)
-            compare_losses(rounding, number, losses, exact)
+        if other:
+            others = other.step(step)
+            compare_losses(rounding, number, losses, others)
             if number == 1:
-                compare_gradients(rounding, gradient_norms(single.net), gradient_norms(double.net))
-            line += "; float64 " + ", ".join(f"{relative(losses[name], exact[name]):.0e}"
-                                             for name in LOSSES)
+                compare_gradients(rounding, gradient_norms(single.net), gradient_norms(other.net))
+            line += f"; {yardstick} " + ", ".join(f"{relative(losses[name], others[name]):.0e}"
+                                                  for name in LOSSES)
         print(f"step {number}/{len(steps)}: {line}; {time.monotonic() - start:.1f} s", flush=True)
     if limit is None or limit >= len(steps):
         parameters = set(single.net.parameters())
         compared = compare_states(rodeo, load(folder, "final"), single.net.state(), initial, parameters)
         print(f"{compared} of {len(parameters)} parameter tensors moved and were compared")
-        if double:
-            compare_states(rounding, single.net.state(), double.net.state(), initial, parameters)
+        if other:
+            compare_states(rounding, single.net.state(), other.net.state(), initial, parameters)
     return rodeo, rounding, single
 
 
@@ -169,7 +174,7 @@ def report(rodeo, rounding, yardstick):
         failures += not deviation <= allowed
         line = f"{kind:27} {deviation:.1e}"
         if yardstick:
-            line += f"; PyTorch float32 to float64 {rounding.of(kind):.1e}"
+            line += f"; PyTorch to {yardstick} {rounding.of(kind):.1e}"
         print(f"{line}; allowed {allowed:.1e}{'' if deviation <= allowed else '  TOO FAR'} ({name})")
     return failures
 
@@ -180,9 +185,9 @@ def main():
     parser.add_argument("folder", help="what --dump_plan wrote")
     parser.add_argument("--steps", type=int, help="replay the first STEPS steps only, and compare "
                         "losses and gradients alone (default: all)")
-    parser.add_argument("--yardstick", action="store_true",
-                        help="also run PyTorch in float64, and allow what PyTorch's own rounding makes "
-                        "of the plan (default: no)")
+    parser.add_argument("--yardstick", nargs="?", const="float64", choices=("float64", "channels_last"),
+                        help="also run PyTorch in another way (float64 if none is named), and allow what "
+                        "PyTorch's own rounding makes of the plan (default: no)")
     parser.add_argument("--checkpoint", metavar="FILE", help="also write PyTorch's state after the "
                         "steps, as the original program's checkpoint.pth (default: no)")
     parser.add_argument("--epoch", type=int, default=1, help="the completed epoch that --checkpoint "

@@ -1,13 +1,13 @@
 /* The quick way through an ordinary PNG: 8 bits a sample, no palette, not interlaced.
  *
- * The compressed data is inflated in one go by ISA-L, and rows are unfiltered with vector types of
+ * The compressed data is inflated in one go by libdeflate, and rows are unfiltered with vector types of
  * one pixel. Everything that is not plain, or not sound, is left to libpng, which then decodes it
  * or says what is wrong: this file only ever says yes. It checks what libpng checks of the chunks
  * that it uses: order, length, checksum, and the checksum of the inflated data. */
 #include "base/mem.h"
 #include "data/picture_formats.h"
 
-#include <isa-l.h>
+#include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,7 +61,7 @@ static bool next_chunk(const uint8_t *data, size_t bytes, size_t *at, Chunk *chu
     chunk->type = big_endian(start + 4);
     chunk->content = start + 8;
     *at += CHUNK_FRAME + (size_t)chunk->bytes;
-    return crc32_gzip_refl(0, start + 4, (uint64_t)chunk->bytes + 4) ==
+    return libdeflate_crc32(0, start + 4, (size_t)chunk->bytes + 4) ==
            big_endian(chunk->content + chunk->bytes);
 }
 
@@ -262,16 +262,14 @@ static bool take_rows(const Layout *layout, const uint8_t *raw, uint8_t *rgb)
 /* Whether the data is exactly `bytes` long when inflated, and whole. */
 static bool inflate_all(const Layout *layout, uint8_t *raw, size_t bytes)
 {
-    struct inflate_state *state = mem_alloc(sizeof *state);
-    isal_inflate_init(state);
-    state->crc_flag = ISAL_ZLIB;
-    state->next_in = (uint8_t *)layout->deflated; /* only read from */
-    state->avail_in = (uint32_t)layout->deflated_bytes;
-    state->next_out = raw;
-    state->avail_out = (uint32_t)bytes;
-    bool whole = isal_inflate_stateless(state) == ISAL_DECOMP_OK &&
-                 state->block_state == ISAL_BLOCK_FINISH && state->total_out == bytes;
-    free(state);
+    struct libdeflate_decompressor *inflater = libdeflate_alloc_decompressor();
+    if (!inflater) {
+        fatal("out of memory: a decompressor");
+    }
+    /* Without a place for the length that comes out, another one than asked for is an error. */
+    bool whole = libdeflate_zlib_decompress(inflater, layout->deflated, layout->deflated_bytes, raw,
+                                            bytes, NULL) == LIBDEFLATE_SUCCESS;
+    libdeflate_free_decompressor(inflater);
     return whole;
 }
 

@@ -1,9 +1,9 @@
 /* The quick way through an ordinary PNG: 8 bits a sample, no palette, not interlaced.
  *
- * The compressed data is inflated in one go by libdeflate, and rows are unfiltered with vector types of
- * one pixel. Everything that is not plain, or not sound, is left to libpng, which then decodes it
- * or says what is wrong: this file only ever says yes. It checks what libpng checks of the chunks
- * that it uses: order, length, checksum, and the checksum of the inflated data. */
+ * The compressed data is inflated in one go by libdeflate, and rows are unfiltered with vector
+ * types of one pixel. Everything that is not plain, or not sound, is left to libpng, which then
+ * decodes it or says what is wrong: this file only ever says yes. It checks what libpng checks of
+ * the chunks that it uses: order, length, checksum, and the checksum of the inflated data. */
 #include "base/mem.h"
 #include "data/picture_formats.h"
 

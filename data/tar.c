@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "data/checksum.h"
 #include "data/tar_entries.h"
+#include "data/tar_wanted.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -32,17 +33,12 @@ typedef struct {
 typedef struct {
     Tar *tar;
     const PackSettings *settings;
-    const PairSet *sets;
-    int count;
-    char *name[PAIR_SETS_MAX], *list_path[PAIR_SETS_MAX];
-    int64_t file_bytes;
     Progress *progress;
     pthread_mutex_t lock; /* the turn at the archive, and everything below */
     struct archive *archive;
     int64_t shown; /* MB that progress knows of */
     bool ended, failed;
-    uint64_t *wanted; /* sorted hashes of the paths that the lists name; NULL: not known yet */
-    size_t wanted_count;
+    TarWanted wanted;
     Err *err;
 } Pass;
 
@@ -85,144 +81,6 @@ int tar_check(const char *path, Err *err)
     }
     archive_read_free(archive);
     return rc;
-}
-
-/* ---- which files matter --------------------------------------------------------------------- */
-
-/* Which set's list this is, or -1. */
-static int list_of(const Pass *pass, const char *path)
-{
-    for (int i = 0; i < pass->count; i++) {
-        if (tar_match_list(path, pass->list_path[i]) >= 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-/* Whether the path goes through a folder of this name. */
-static bool goes_through(const char *path, const char *folder)
-{
-    size_t bytes = strlen(folder);
-    for (const char *at = path; (at = strstr(at, folder)) != NULL; at++) {
-        if ((at == path || at[-1] == '/') && at[bytes] == '/') {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_listed(const Pass *pass, const char *path)
-{
-    uint64_t hash = checksum_xxh3(path, strlen(path));
-    size_t low = 0;
-    size_t high = pass->wanted_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (pass->wanted[middle] < hash) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < pass->wanted_count && pass->wanted[low] == hash;
-}
-
-static bool may_be_needed(const Pass *pass, const char *path)
-{
-    if (!pairs_is_picture(path)) {
-        return false;
-    }
-    if (pass->wanted) {
-        return is_listed(pass, path);
-    }
-    for (int i = 0; i < pass->count; i++) {
-        if (goes_through(path, pairs_folder(pass->sets[i].dataset))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A list's text, as a data root in which every folder exists, or none: a list's paths depend on
- * that, and either may turn out to be the right one. */
-typedef struct {
-    const TarEntry *entry;
-    bool folders;
-} ListRoot;
-
-static bool any_folder(void *context, const char *path)
-{
-    const ListRoot *root = context;
-    /* The data set's own folder is there: its list was found in it. */
-    return root->folders || strchr(path + 2, '/') == NULL;
-}
-
-static char *list_text(void *context, const char *path, size_t *bytes, Err *err)
-{
-    (void)path;
-    (void)err;
-    const ListRoot *root = context;
-    char *text = mem_alloc((size_t)root->entry->bytes + 1);
-    memcpy(text, root->entry->text, (size_t)root->entry->bytes + 1);
-    *bytes = (size_t)root->entry->bytes;
-    return text;
-}
-
-static void want_pictures(Pass *pass, const TarEntry *entry, int set, bool folders)
-{
-    ListRoot root = {.entry = entry, .folders = folders};
-    RootFiles files = {.has_folder = any_folder, .read = list_text, .context = &root};
-    PairList list;
-    int front = tar_match_list(entry->path, pass->list_path[set]);
-    if (pairs_read_from(&list, &files, ".", &pass->sets[set], NULL) != 0) {
-        return; /* told when the lists are read for good */
-    }
-    size_t more = (size_t)list.count * MODALITIES;
-    pass->wanted = mem_resize(pass->wanted, (pass->wanted_count + more) * sizeof *pass->wanted);
-    for (size_t i = 0; i < more; i++) {
-        char *path =
-            mem_format("%.*s%s/%s", front, entry->path, pairs_folder(pass->sets[set].dataset),
-                       list.pairs[i / MODALITIES].path[i % MODALITIES]);
-        pass->wanted[pass->wanted_count++] = checksum_xxh3(path, strlen(path));
-        free(path);
-    }
-    pairs_free(&list);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    uint64_t first = *(const uint64_t *)a;
-    uint64_t second = *(const uint64_t *)b;
-    return (first > second) - (first < second);
-}
-
-/* Once every list has been seen, only what they name is taken. Links make a picture's name unlike
- * its file's: with any so far, everything goes on being taken. */
-static void try_filter(Pass *pass)
-{
-    const TarEntry *seen[PAIR_SETS_MAX] = {NULL};
-    int found = 0;
-    for (int64_t i = 0; i < pass->tar->count; i++) {
-        const TarEntry *entry = pass->tar->entries[i];
-        int set = entry->kind == TAR_LIST ? list_of(pass, entry->path) : -1;
-        if (entry->kind == TAR_LINK) {
-            return;
-        }
-        for (; set >= 0 && set < pass->count; set++) {
-            if (tar_match_list(entry->path, pass->list_path[set]) >= 0) {
-                found += seen[set] == NULL;
-                seen[set] = entry;
-            }
-        }
-    }
-    for (int set = 0; found == pass->count && set < pass->count; set++) {
-        want_pictures(pass, seen[set], set, true);
-        want_pictures(pass, seen[set], set, false);
-    }
-    if (pass->wanted) {
-        qsort(pass->wanted, pass->wanted_count, sizeof *pass->wanted, by_value);
-    }
 }
 
 /* ---- reading, with the turn ----------------------------------------------------------------- */
@@ -293,7 +151,7 @@ static int add_list(Pass *pass, const char *path, int64_t bytes, Err *err)
     TarEntry *entry = tar_add_entry(pass->tar, TAR_LIST, mem_string(path));
     entry->text = (char *)text;
     entry->bytes = bytes;
-    try_filter(pass);
+    tar_wanted_narrow(&pass->wanted, pass->tar);
     return 0;
 }
 
@@ -326,12 +184,12 @@ static int take_file(Pass *pass, struct archive_entry *file, Raw *raw, bool *tak
         return 0; /* nothing that a list could name */
     }
     bool link = archive_entry_hardlink(file) || archive_entry_filetype(file) == AE_IFLNK;
-    bool list = list_of(pass, path) >= 0;
-    if (link && (list || may_be_needed(pass, path))) {
+    bool list = tar_wants_list(&pass->wanted, path);
+    if (link && (list || tar_wants_picture(&pass->wanted, path))) {
         add_link(pass, file, path);
     } else if (archive_entry_filetype(file) == AE_IFREG && list) {
         rc = add_list(pass, path, archive_entry_size(file), err);
-    } else if (archive_entry_filetype(file) == AE_IFREG && may_be_needed(pass, path)) {
+    } else if (archive_entry_filetype(file) == AE_IFREG && tar_wants_picture(&pass->wanted, path)) {
         rc = add_picture(pass, file, path, raw, err);
         *taken = rc == 0;
     }
@@ -458,19 +316,6 @@ static void work(void *context, int64_t thread)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static int describe_sets(Pass *pass, Err *err)
-{
-    if (pass->count > PAIR_SETS_MAX) {
-        fatal("a tar was asked for %d lists, at most %d are possible", pass->count, PAIR_SETS_MAX);
-    }
-    for (int i = 0; i < pass->count; i++) {
-        if (pairs_describe(&pass->sets[i], &pass->name[i], &pass->list_path[i], err) != 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static int run_pass(Pass *pass)
 {
     struct stat status;
@@ -492,11 +337,11 @@ Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scra
               const PackSettings *settings, Err *err)
 {
     Tar *tar = mem_zeroed(1, sizeof *tar);
-    Pass pass = {.tar = tar, .settings = settings, .sets = sets, .count = count, .err = err};
+    Pass pass = {.tar = tar, .settings = settings, .err = err};
     tar->path = mem_string(path);
     tar->scratch = scratch_open(scratch_folder, pool_threads(settings->pool), err);
     pthread_mutex_init(&pass.lock, NULL);
-    int rc = !tar->scratch ? -1 : describe_sets(&pass, err);
+    int rc = !tar->scratch ? -1 : tar_wanted_open(&pass.wanted, sets, count, err);
     if (rc == 0) {
         rc = run_pass(&pass);
     }
@@ -505,11 +350,7 @@ Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scra
         rc = tar_find_root(tar, sets, count, err);
     }
     pthread_mutex_destroy(&pass.lock);
-    for (int i = 0; i < count && i < PAIR_SETS_MAX; i++) {
-        free(pass.name[i]);
-        free(pass.list_path[i]);
-    }
-    free(pass.wanted);
+    tar_wanted_close(&pass.wanted);
     if (rc != 0) {
         tar_close(tar);
         return NULL;

@@ -74,15 +74,20 @@ class GpuRunsTest(unittest.TestCase):
                 self.assertIn(f"(tier {tier})", result.stderr)
                 self.assert_equals_whole(logdir)
 
-    def test_a_stopped_run_goes_on_as_if_it_had_not_been(self):
-        logdir = self.folder / "stopped"
+    def stop_in_second_epoch(self, logdir):
+        """Returns the exit status; a fast GPU may have ended the run before the signal comes."""
         with subprocess.Popen([BUILD / "train", *self.arguments(logdir)], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True) as process:
             while process.stdout.readline() != "Epoch 2 / 2\n":
                 self.assertIsNone(process.poll())
             process.send_signal(signal.SIGTERM)
             process.communicate()
-        self.assertEqual(process.returncode, STOPPED)
+        return process.returncode
+
+    def test_a_stopped_run_goes_on_as_if_it_had_not_been(self):
+        tries = (self.folder / f"stopped-{i}" for i in range(10))
+        logdir = next((logdir for logdir in tries if self.stop_in_second_epoch(logdir) == STOPPED), None)
+        self.assertIsNotNone(logdir, "no run could be stopped in its second epoch")
         self.assert_fine(run("train", *self.arguments(logdir, "--resume")))
         self.assert_equals_whole(logdir)
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "bench/median.h"
 #include "train/saver.h"
 
 #include <stdio.h>
@@ -43,18 +44,10 @@ static int read_options(Options *o, int argc, char **argv, Err *err)
     return args_parse(&args, argc, argv, err);
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static Times summarise(double *seconds, int count)
 {
     Times times = {.first = seconds[0]};
-    qsort(seconds, (size_t)count, sizeof *seconds, compare);
-    times.median = seconds[count / 2];
+    times.median = median(seconds, count);
     times.longest = seconds[count - 1];
     return times;
 }

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/mark.h"
+#include "bench/median.h"
 #include "bench/profile.h"
 
 #include <stdio.h>
@@ -70,13 +71,6 @@ static int read_options(Options *o, int argc, char **argv, Err *err)
         .options = list,
     };
     return args_parse(&args, argc, argv, err);
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* As op_augment writes them: in the compute type, channels beyond the third 0. */
@@ -228,11 +222,10 @@ static double median_step_ms(Bench *b, int steps)
     for (int i = 0; i < steps; i++) {
         ms[i] = mark_ms(b->be, &marks[i], &marks[i + 1]);
     }
-    qsort(ms, (size_t)steps, sizeof *ms, compare);
-    double median = ms[steps / 2];
+    double middle = median(ms, steps);
     free(ms);
     marks_close(b->be, marks, steps + 1);
-    return median;
+    return middle;
 }
 
 /* The profiled step is enqueued operator by operator behind others, so that the host is ahead of
@@ -264,13 +257,13 @@ static int run(const Options *o, double launched, Err *err)
     }
     double first_ready;
     double flops = warm_up(&b, &first_ready);
-    double median = median_step_ms(&b, o->steps);
+    double step_ms = median_step_ms(&b, o->steps);
     size_t used = b.free_at_open - free_memory(b.be);
     printf("rodeo, %s, %s%s: ResNet-%d width %d at %d, batch %d: %.2f ms a step (median of "
            "%d), %.1f pictures/s, %.3f TFLOP/s (%.3f TFLOP a step)\n",
            device_description(b.be), net_passes(b.net) == 1 ? "merged" : "separate",
-           o->eager ? ", eager" : "", o->depth, o->width, o->crop, o->batch, median, o->steps,
-           2e3 * net_samples(b.net) / median, flops / 1e9 / median, flops / 1e12);
+           o->eager ? ", eager" : "", o->depth, o->width, o->crop, o->batch, step_ms, o->steps,
+           2e3 * net_samples(b.net) / step_ms, flops / 1e9 / step_ms, flops / 1e12);
     printf("first step done %.2f s after the launch; memory: the network %.0f MiB",
            first_ready - launched, (double)net_bytes(b.net) / 1048576.0);
     if (device_steps_ahead(b.be) > 0) {

@@ -315,16 +315,18 @@ static const char *list_file(const Dataset *dataset, const PairSet *set, Err *er
     return file;
 }
 
-int pairs_describe(const PairSet *set, char **name, char **list_path, Err *err)
+char *pairs_list_name(const PairSet *set, Err *err)
+{
+    const Dataset *dataset = find_dataset(set->dataset, err);
+    bool exists = dataset && list_file(dataset, set, err);
+    return exists ? list_name(dataset, set->split, set->smallset) : NULL;
+}
+
+char *pairs_list_path(const PairSet *set, Err *err)
 {
     const Dataset *dataset = find_dataset(set->dataset, err);
     const char *file = dataset ? list_file(dataset, set, err) : NULL;
-    if (!file) {
-        return -1;
-    }
-    *name = list_name(dataset, set->split, set->smallset);
-    *list_path = path_join(dataset->folder, file);
-    return 0;
+    return file ? path_join(dataset->folder, file) : NULL;
 }
 
 const char *pairs_folder(const char *dataset_name)

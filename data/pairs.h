@@ -70,9 +70,12 @@ typedef struct {
     bool smallset;
 } PairSet;
 
-/* The set's name, "synROD-train", and the path of its list below the data root. New strings. -1 and
- * err where the data set is not known or has no small list. */
-int pairs_describe(const PairSet *set, char **name, char **list_path, Err *err);
+/* The set's name, "synROD-train". A new string; NULL and err where the data set is not known or has
+ * no small list. */
+char *pairs_list_name(const PairSet *set, Err *err);
+
+/* The path of its list below the data root. A new string; NULL and err as above. */
+char *pairs_list_path(const PairSet *set, Err *err);
 
 /* The folder of a known data set below the data root: "synROD". */
 const char *pairs_folder(const char *dataset);

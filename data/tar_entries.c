@@ -178,13 +178,8 @@ static int take_root(Tar *tar, const char *list_path, Err *err)
 int tar_find_root(Tar *tar, const PairSet *sets, int count, Err *err)
 {
     for (int i = 0; i < count; i++) {
-        char *name = NULL;
-        char *list_path = NULL;
-        int rc = pairs_describe(&sets[i], &name, &list_path, err);
-        if (rc == 0) {
-            rc = take_root(tar, list_path, err);
-        }
-        free(name);
+        char *list_path = pairs_list_path(&sets[i], err);
+        int rc = list_path ? take_root(tar, list_path, err) : -1;
         free(list_path);
         if (rc != 0) {
             return -1;

@@ -136,14 +136,9 @@ static void close_packs(Pack **packs, int count)
 /* The name of a set's pack; NULL where there is no such set. */
 static char *pack_name(const PairSet *set, int resize)
 {
-    char *list = NULL;
-    char *list_path = NULL;
-    char *name = NULL;
-    if (pairs_describe(set, &list, &list_path, NULL) == 0) {
-        name = pack_file_name(list, resize);
-    }
+    char *list = pairs_list_name(set, NULL);
+    char *name = list ? pack_file_name(list, resize) : NULL;
     free(list);
-    free(list_path);
     return name;
 }
 

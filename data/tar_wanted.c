@@ -13,7 +13,8 @@ int tar_wanted_open(TarWanted *wanted, const PairSet *sets, int count, Err *err)
     }
     *wanted = (TarWanted){.sets = sets, .count = count};
     for (int i = 0; i < count; i++) {
-        if (pairs_describe(&sets[i], &wanted->name[i], &wanted->list_path[i], err) != 0) {
+        wanted->list_path[i] = pairs_list_path(&sets[i], err);
+        if (!wanted->list_path[i]) {
             return -1;
         }
     }
@@ -23,7 +24,6 @@ int tar_wanted_open(TarWanted *wanted, const PairSet *sets, int count, Err *err)
 void tar_wanted_close(TarWanted *wanted)
 {
     for (int i = 0; i < wanted->count; i++) {
-        free(wanted->name[i]);
         free(wanted->list_path[i]);
     }
     free(wanted->listed);

@@ -7,7 +7,7 @@
 typedef struct {
     const PairSet *sets; /* [count], borrowed */
     int count;
-    char *name[PAIR_SETS_MAX], *list_path[PAIR_SETS_MAX];
+    char *list_path[PAIR_SETS_MAX];
     uint64_t *listed; /* sorted hashes of the paths that the lists name; NULL: not known yet */
     size_t listed_count;
 } TarWanted;

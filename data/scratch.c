@@ -4,13 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 typedef struct {
     int fd;
-    int64_t end;
+    atomic_int_fast64_t end;
 } ScratchFile;
 
 struct Scratch {
@@ -62,8 +63,8 @@ void scratch_close(Scratch *scratch)
 int scratch_write(Scratch *scratch, int file, const void *data, size_t bytes, ScratchPlace *place)
 {
     ScratchFile *to = &scratch->file[file];
-    *place = (ScratchPlace){.file = file, .offset = to->end, .bytes = bytes};
-    to->end += (int64_t)bytes;
+    int64_t offset = atomic_fetch_add(&to->end, (int64_t)bytes);
+    *place = (ScratchPlace){.file = file, .offset = offset, .bytes = bytes};
     for (size_t done = 0; done < bytes;) {
         ssize_t put = pwrite(to->fd, (const char *)data + done, bytes - done,
                              (off_t)place->offset + (off_t)done);

@@ -17,13 +17,13 @@ typedef struct {
     size_t bytes;
 } ScratchPlace;
 
-/* One file for each thread that writes: a file system lets only one thread at a time write to a
- * file. NULL and err where the folder takes no files. */
+/* As many files as threads write: a file system lets only one thread at a time write to a file.
+ * NULL and err where the folder takes no files. */
 Scratch *scratch_open(const char *folder, int files, Err *err);
 void scratch_close(Scratch *scratch); /* NULL is fine */
 
-/* Keeps bytes in one of the files, into which no other thread may write meanwhile. Returns 0, or -1
- * with errno set. */
+/* Keeps bytes in one of the files, from any thread; it is quick where each has a file of its own.
+ * Returns 0, or -1 with errno set. */
 int scratch_write(Scratch *scratch, int file, const void *data, size_t bytes, ScratchPlace *place);
 
 /* Reads it back, from any thread. Returns 0, or -1 with errno set (0 where the file ends early). */

@@ -3,6 +3,7 @@ rodeo_test(test_picture SOURCES test_picture.c data_fixture.c LINKS rodeo_data)
 rodeo_test(test_pack SOURCES test_pack.c data_fixture.c LINKS rodeo_data)
 rodeo_test(test_png SOURCES test_png.c LINKS rodeo_data)
 rodeo_test(test_tar SOURCES test_tar.c tar_fixture.c data_fixture.c LINKS rodeo_data)
+rodeo_test(test_tar_wanted SOURCES test_tar_wanted.c LINKS rodeo_data)
 rodeo_test(test_plan SOURCES test_plan.c data_fixture.c LINKS rodeo_data)
 rodeo_test(test_loader SOURCES test_loader.c data_fixture.c LINKS rodeo_data)
 

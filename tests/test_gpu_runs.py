@@ -111,7 +111,7 @@ class GpuRunsTest(unittest.TestCase):
 
     def first_step(self, *precision):
         """The first planned step behind the whole run, when the loss scale has found its level."""
-        plan = self.folder / ("plan" + "".join(precision))
+        plan = pathlib.Path(tempfile.mkdtemp(dir=self.folder)) / "plan"
         self.assert_fine(run("train", *self.arguments(self.whole, "--resume", "--dump_plan", plan,
                                                       "--steps", 1, *precision)))
         return json.loads((plan / "plan.jsonl").read_text().splitlines()[1])
@@ -124,6 +124,9 @@ class GpuRunsTest(unittest.TestCase):
                   if norm > 1e-3]
         self.assertGreater(len(ratios), 50)
         self.assertAlmostEqual(statistics.median(ratios), 1, delta=0.05)
+
+    def test_a_plan_is_in_float32_unless_another_precision_is_named(self):
+        self.assertEqual(self.first_step("--precision", "auto"), self.first_step("--precision", "fp32"))
 
     def test_an_overflow_in_a_plan_is_told(self):
         result = run("train", *self.arguments(self.folder / "overflow", "--steps", 1, "--dump_plan",

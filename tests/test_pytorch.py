@@ -233,7 +233,8 @@ class PytorchTest(unittest.TestCase):
         pair["turns_rgb"] = (pair["turns_rgb"] + 1) % 4
         lines[1] = json.dumps(step)
         (plan / "plan.jsonl").write_text("\n".join(lines) + "\n")
-        result = subprocess.run([sys.executable, REFERENCE / "replay.py", plan, "--yardstick"],
+        result = subprocess.run([sys.executable, REFERENCE / "replay.py", plan, "--yardstick",
+                                 "channels_last"],
                                 capture_output=True, text=True, check=False, env=ONE_THREAD)
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("TOO FAR (rot_source of step 1)", result.stdout)

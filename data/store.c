@@ -79,7 +79,7 @@ static bool fits_device(const Store *store, size_t bytes, size_t *free_bytes)
 {
     size_t total;
     device_memory(store->settings.be, free_bytes, &total);
-    size_t reserve = total / 16 + ((size_t)256 << 20);
+    size_t reserve = total / 12 + ((size_t)256 << 20);
     return *free_bytes > reserve && bytes <= *free_bytes - reserve;
 }
 

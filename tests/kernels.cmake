@@ -9,6 +9,11 @@ foreach(what batchnorm stem loss dropout augment)
              LINKS rodeo_kernels rodeo_ref lib_jansson)
 endforeach()
 
+# The real cuDNN, which needs no GPU for this.
+if(RODEO_HAS_CUDA)
+  rodeo_test(test_conv_engines SOURCES test_conv_engines.c LINKS rodeo_kernels)
+endif()
+
 # Every operator against the reference: here on the CPU; on a GPU under the label gpu, and on the
 # emulator in emulator.cmake.
 rodeo_test(test_backend_ops

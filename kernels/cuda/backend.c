@@ -9,9 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* For the libraries, in each lane: cuDNN's fast algorithms for this experiment's layers want less.
- */
-#define MOST_WORKSPACE ((size_t)256 << 20)
+#define CUBLAS_WORKSPACE ((size_t)32 << 20) /* what NVIDIA recommends from Hopper on */
 
 static void cuda_close(Backend *be)
 {
@@ -22,8 +20,9 @@ static void cuda_close(Backend *be)
         CudaLane *lane = &cuda->lanes[i];
         CUDNN_CHECK(cudnnDestroy(lane->cudnn));
         CUBLAS_CHECK(cublasDestroy(lane->cublas));
-        cuda_free(be, lane->workspace);
-        cuda_free(be, lane->scratch);
+        cuda_free(be, lane->cublas_workspace);
+        cuda_free(be, lane->workspace.memory);
+        cuda_free(be, lane->scratch.memory);
         CUDA_CHECK(cudaEventDestroy(lane->reached));
         CUDA_CHECK(cudaStreamDestroy(lane->stream));
     }
@@ -188,20 +187,14 @@ static void open_lane(CudaBackend *cuda, CudaLane *lane)
 {
     CUDA_CHECK(cudaStreamCreateWithFlags(&lane->stream, cudaStreamNonBlocking));
     CUDA_CHECK(cudaEventCreateWithFlags(&lane->reached, cudaEventDisableTiming));
-    lane->workspace = cuda_alloc(&cuda->base, cuda->workspace_bytes);
+    lane->cublas_workspace = cuda_alloc(&cuda->base, CUBLAS_WORKSPACE);
     CUDNN_CHECK(cudnnCreate(&lane->cudnn));
     CUDNN_CHECK(cudnnSetStream(lane->cudnn, lane->stream));
     CUBLAS_CHECK(cublasCreate(&lane->cublas));
     CUBLAS_CHECK(cublasSetStream(lane->cublas, lane->stream));
     /* With a workspace of its own cuBLAS gives the same bits whatever runs beside it. */
-    CUBLAS_CHECK(cublasSetWorkspace(lane->cublas, lane->workspace, cuda->workspace_bytes));
+    CUBLAS_CHECK(cublasSetWorkspace(lane->cublas, lane->cublas_workspace, CUBLAS_WORKSPACE));
     CUBLAS_CHECK(cublasSetMathMode(lane->cublas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
-}
-
-static size_t workspace_bytes(size_t memory)
-{
-    size_t share = memory / 32 / 256 * 256;
-    return share < MOST_WORKSPACE ? share : MOST_WORKSPACE;
 }
 
 Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
@@ -221,7 +214,7 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
     }
     snprintf(cuda->description, sizeof cuda->description, "%.96s, %.0f GiB, %s", properties.name,
              (double)properties.totalGlobalMem / 1073741824.0, cuda->base.precision);
-    cuda->workspace_bytes = workspace_bytes(properties.totalGlobalMem);
+    cuda->most_workspace = conv_workspace_bytes(cuda->type, properties.totalGlobalMem);
     cuda->plans = cuda_conv_plans_open(options->cache_dir, properties.name);
     for (int i = 0; i < DEVICE_LANES; i++) {
         open_lane(cuda, &cuda->lanes[i]);

@@ -38,20 +38,26 @@ static const void *padded_weights(CudaBackend *cuda, const ConvShape *s, const v
     return padded;
 }
 
+/* Runs a pass with the engine that is the fastest for it. */
+static void run(CudaBackend *cuda, ConvPass pass, const ConvShape *s, const ConvOperands *operands)
+{
+    static const cudnnDataType_t types[] = {[CUDA_F32] = CUDNN_DATA_FLOAT,
+                                            [CUDA_F16] = CUDNN_DATA_HALF,
+                                            [CUDA_BF16] = CUDNN_DATA_BFLOAT16};
+    CudaLane *lane = cuda_lane(cuda);
+    ConvProblem problem = {
+        .pass = pass, .type = types[cuda->type], .shape = padded_shape(s), .pad_after = s->pad};
+    const ConvPlan *plan = cuda_conv_plan(cuda, &problem, operands);
+    void *workspace = cuda_workspace(cuda, conv_plan_workspace(plan));
+    CUDNN_CHECK(conv_plan_run(plan, lane->cudnn, operands, workspace));
+}
+
 void cuda_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void *w,
                      const float *bias, void *y)
 {
     CudaBackend *cuda = cuda_backend(be);
-    CudaLane *lane = cuda_lane(cuda);
-    const float one = 1.0f;
-    const float zero = 0.0f;
-    ConvShape shape = padded_shape(s);
     const void *weights = padded_weights(cuda, s, w);
-    const ConvPlan *plan =
-        cuda_conv_plan(cuda, CONV_FPROP, &shape, &(ConvOperands){.x = x, .w = weights, .out = y});
-    CUDNN_CHECK(cudnnConvolutionForward(lane->cudnn, &one, plan->x, x, plan->w, weights, plan->conv,
-                                        (cudnnConvolutionFwdAlgo_t)plan->algorithm, lane->workspace,
-                                        plan->workspace_bytes, &zero, plan->y, y));
+    run(cuda, CONV_FPROP, s, &(ConvOperands){.x = x, .w = weights, .y = y});
     if (bias != NULL) {
         cuda_add_bias(cuda, output_rows(s), s->K, bias, false, y);
     }
@@ -60,51 +66,25 @@ void cuda_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void 
 void cuda_conv_dgrad(Backend *be, const ConvShape *s, const void *dy, const void *w, void *dx)
 {
     CudaBackend *cuda = cuda_backend(be);
-    CudaLane *lane = cuda_lane(cuda);
-    const float one = 1.0f;
-    const float zero = 0.0f;
-    ConvShape shape = padded_shape(s);
     const void *weights = padded_weights(cuda, s, w);
-    const ConvPlan *plan = cuda_conv_plan(cuda, CONV_DGRAD, &shape,
-                                          &(ConvOperands){.dy = dy, .w = weights, .out = dx});
-    CUDNN_CHECK(
-        cudnnConvolutionBackwardData(lane->cudnn, &one, plan->w, weights, plan->y, dy, plan->conv,
-                                     (cudnnConvolutionBwdDataAlgo_t)plan->algorithm,
-                                     lane->workspace, plan->workspace_bytes, &zero, plan->x, dx));
+    run(cuda, CONV_DGRAD, s, &(ConvOperands){.x = dx, .w = weights, .y = dy});
 }
 
-/* out = or += the gradient of the weights in the compute type and with padded channels, as cuDNN
- * writes it. Choosing an algorithm overwrites `spare`, which is as large. */
-static void filter_gradient(CudaBackend *cuda, const ConvShape *shape, const void *x,
-                            const void *dy, void *spare, bool accumulate, void *out)
-{
-    CudaLane *lane = cuda_lane(cuda);
-    const float one = 1.0f;
-    const float beta = accumulate ? 1.0f : 0.0f;
-    const ConvPlan *plan =
-        cuda_conv_plan(cuda, CONV_WGRAD, shape, &(ConvOperands){.x = x, .dy = dy, .out = spare});
-    CUDNN_CHECK(cudnnConvolutionBackwardFilter(
-        lane->cudnn, &one, plan->x, x, plan->y, dy, plan->conv,
-        (cudnnConvolutionBwdFilterAlgo_t)plan->algorithm, lane->workspace, plan->workspace_bytes,
-        &beta, plan->w, out));
-}
-
+/* cuDNN writes the gradient in the compute type, with the channels that there are in memory; it
+ * becomes a float32 gradient of the weights' own channels where that is something else. */
 void cuda_conv_wgrad(Backend *be, const ConvShape *s, const void *x, const void *dy,
                      bool accumulate, float *dw, float *dbias)
 {
     CudaBackend *cuda = cuda_backend(be);
-    ConvShape shape = padded_shape(s);
     int64_t positions = filter_positions(s);
-    void *spare =
-        cuda_scratch(cuda, (size_t)positions * (size_t)shape.C * cuda->base.activation_bytes);
+    size_t elements = (size_t)positions * (size_t)padded_shape(s).C;
+    bool direct = cuda->type == CUDA_F32 && s->C != 3 && !accumulate;
+    void *out = direct ? dw : cuda_scratch(cuda, elements * cuda->base.activation_bytes);
+    run(cuda, CONV_WGRAD, s, &(ConvOperands){.x = x, .w = out, .y = dy});
     if (s->C == 3) {
-        filter_gradient(cuda, &shape, x, dy, spare, false, spare);
-        cuda_unpad_channels(cuda, positions, spare, accumulate, dw);
-    } else if (cuda->type == CUDA_F32) {
-        filter_gradient(cuda, &shape, x, dy, spare, accumulate, dw);
-    } else {
-        filter_gradient(cuda, &shape, x, dy, spare, false, spare);
-        cuda_widen(cuda, positions * s->C, spare, accumulate, dw);
+        cuda_unpad_channels(cuda, positions, out, accumulate, dw);
+    } else if (!direct) {
+        cuda_widen(cuda, positions * s->C, out, accumulate, dw);
     }
     if (dbias != NULL) {
         cuda_sum_rows(cuda, output_rows(s), s->K, dy, false, accumulate, dbias);

@@ -1,160 +1,195 @@
 #include "kernels/cuda/conv_choice.h"
 
-#include <stdio.h>
+#include <float.h>
+#include <string.h>
 
-#define MOST_ALGORITHMS 16 /* timed for one convolution; cuDNN has fewer */
+#define MOST_SUGGESTED 64 /* engines of one heuristic that are looked at */
+#define TIMED_RUNS     3  /* of which the fastest counts */
 
-/* What cuDNN found out about one algorithm; its three structs for the three passes are alike. */
+/* cuDNN's float32 engines copy channels-last tensors into another order, for which they want as
+ * much memory again: 980 MiB for the first convolution of 256 pictures. The fast ones of the half
+ * types work in place. */
+#define WORKSPACE_FLOAT ((size_t)1280 << 20)
+#define WORKSPACE_HALF  ((size_t)256 << 20)
+
+/* Shares of the memory that leave room for the pictures, whatever its size. */
+#define SHARE_FLOAT 24
+#define SHARE_HALF  32
+
+size_t conv_workspace_bytes(CudaType type, size_t memory)
+{
+    size_t most = type == CUDA_F32 ? WORKSPACE_FLOAT : WORKSPACE_HALF;
+    size_t share = memory / (type == CUDA_F32 ? SHARE_FLOAT : SHARE_HALF);
+    return share < most ? share : most;
+}
+
+#define NUMERICAL(note) (1u << CUDNN_NUMERICAL_NOTE_##note)
+
+bool conv_engine_is_allowed(const ConvRules *rules, const ConvNotes *notes)
+{
+    uint32_t forbidden = NUMERICAL(NONDETERMINISTIC) | NUMERICAL(REDUCED_PRECISION_REDUCTION) |
+                         NUMERICAL(FFT) | NUMERICAL(WINOGRAD_TILE_6x6) |
+                         NUMERICAL(WINOGRAD_TILE_13x13);
+    if (rules->type == CUDA_F32) {
+        /* Down-converting is to half; tensor cores round float32 to TF32. */
+        forbidden |= NUMERICAL(DOWN_CONVERT_INPUTS);
+        forbidden |= rules->tf32 ? 0 : NUMERICAL(TENSOR_CORE);
+    }
+    return (notes->numerical & forbidden) == 0 &&
+           (notes->behavior & 1u << CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == 0;
+}
+
+static bool same_engine(const ConvEngine *a, const ConvEngine *b)
+{
+    bool same = a->index == b->index && a->knobs == b->knobs;
+    for (int i = 0; same && i < a->knobs; i++) {
+        same = a->knob[i].type == b->knob[i].type && a->knob[i].value == b->knob[i].value;
+    }
+    return same;
+}
+
+static bool is_listed(const ConvEngine *engine, const ConvEngine *list, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (same_engine(engine, &list[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int conv_candidates(const ConvGraph *graph, const ConvRules *rules,
+                    ConvEngine engines[CONV_CANDIDATES], ConvPlan *plans[CONV_CANDIDATES])
+{
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    ConvEngine suggested[MOST_SUGGESTED];
+    ConvNotes notes[MOST_SUGGESTED];
+    int count = 0;
+    for (size_t m = 0; m < sizeof modes / sizeof *modes; m++) {
+        int found = 0;
+        conv_graph_suggest(graph, modes[m], MOST_SUGGESTED, suggested, notes, &found);
+        for (int i = 0; i < found && count < CONV_CANDIDATES; i++) {
+            ConvPlan *plan;
+            if (!conv_engine_is_allowed(rules, &notes[i]) ||
+                is_listed(&suggested[i], engines, count) ||
+                conv_plan_open(graph, &suggested[i], &plan) != CUDNN_STATUS_SUCCESS) {
+                continue;
+            }
+            if (conv_plan_workspace(plan) > rules->workspace) {
+                conv_plan_close(plan);
+                continue;
+            }
+            engines[count] = suggested[i];
+            plans[count++] = plan;
+        }
+    }
+    return count;
+}
+
+/* ---- timing ------------------------------------------------------------------------------------
+ */
+
+/* What candidates are timed with. */
 typedef struct {
-    int algorithm;
-    cudnnMathType_t math;
-    cudnnStatus_t status;
-    cudnnDeterminism_t determinism;
-    float ms;
-    size_t bytes;
-} Timed;
+    cudaEvent_t from, to;
+    void *workspace;
+    size_t workspace_bytes;
+} Trial;
 
-/* float32 stays float32 unless TF32 was asked for; half types want tensor cores where there are. */
-static cudnnMathType_t wanted_math(const CudaBackend *cuda)
-{
-    if (cuda->type == CUDA_F32) {
-        return cuda->tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
-    }
-    return cuda->sm >= 70 ? CUDNN_TENSOR_OP_MATH : CUDNN_DEFAULT_MATH;
-}
-
-#define COPY_TIMED(found, count, timed)                                                            \
-    for (int i_ = 0; i_ < (count); i_++) {                                                         \
-        (timed)[i_] = (Timed){.algorithm = (int)(found)[i_].algo,                                  \
-                              .math = (found)[i_].mathType,                                        \
-                              .status = (found)[i_].status,                                        \
-                              .determinism = (found)[i_].determinism,                              \
-                              .ms = (found)[i_].time,                                              \
-                              .bytes = (found)[i_].memory};                                        \
-    }
-
-static int time_fprop(CudaBackend *cuda, const ConvPlan *p, const ConvOperands *o, Timed *timed)
-{
-    CudaLane *lane = cuda_lane(cuda);
-    cudnnConvolutionFwdAlgoPerf_t found[MOST_ALGORITHMS];
-    int count = 0;
-    CUDNN_CHECK(cudnnFindConvolutionForwardAlgorithmEx(lane->cudnn, p->x, o->x, p->w, o->w, p->conv,
-                                                       p->y, o->out, MOST_ALGORITHMS, &count, found,
-                                                       lane->workspace, cuda->workspace_bytes));
-    COPY_TIMED(found, count, timed);
-    return count;
-}
-
-static int time_dgrad(CudaBackend *cuda, const ConvPlan *p, const ConvOperands *o, Timed *timed)
-{
-    CudaLane *lane = cuda_lane(cuda);
-    cudnnConvolutionBwdDataAlgoPerf_t found[MOST_ALGORITHMS];
-    int count = 0;
-    CUDNN_CHECK(cudnnFindConvolutionBackwardDataAlgorithmEx(
-        lane->cudnn, p->w, o->w, p->y, o->dy, p->conv, p->x, o->out, MOST_ALGORITHMS, &count, found,
-        lane->workspace, cuda->workspace_bytes));
-    COPY_TIMED(found, count, timed);
-    return count;
-}
-
-static int time_wgrad(CudaBackend *cuda, const ConvPlan *p, const ConvOperands *o, Timed *timed)
-{
-    CudaLane *lane = cuda_lane(cuda);
-    cudnnConvolutionBwdFilterAlgoPerf_t found[MOST_ALGORITHMS];
-    int count = 0;
-    CUDNN_CHECK(cudnnFindConvolutionBackwardFilterAlgorithmEx(
-        lane->cudnn, p->x, o->x, p->y, o->dy, p->conv, p->w, o->out, MOST_ALGORITHMS, &count, found,
-        lane->workspace, cuda->workspace_bytes));
-    COPY_TIMED(found, count, timed);
-    return count;
-}
-
-/* These add in whatever order threads finish; cuDNN's own word on it was seen to be wrong. */
-static bool uses_atomics(ConvPass pass, int algorithm)
-{
-    return (pass == CONV_DGRAD && algorithm == (int)CUDNN_CONVOLUTION_BWD_DATA_ALGO_0) ||
-           (pass == CONV_WGRAD && (algorithm == (int)CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 ||
-                                   algorithm == (int)CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3));
-}
-
-/* cuDNN may offer to round float32 to TF32 although that was not asked for. */
-static bool keeps_precision(const CudaBackend *cuda, cudnnMathType_t math)
-{
-    bool float32 = cuda->type == CUDA_F32 && !cuda->tf32;
-    return !float32 || math == CUDNN_FMA_MATH || math == CUDNN_DEFAULT_MATH;
-}
-
-static bool is_usable(const CudaBackend *cuda, ConvPass pass, const Timed *t)
-{
-    return t->status == CUDNN_STATUS_SUCCESS && t->determinism == CUDNN_DETERMINISTIC &&
-           !uses_atomics(pass, t->algorithm) && keeps_precision(cuda, t->math) &&
-           t->bytes <= cuda->workspace_bytes;
-}
-
-static cudnnStatus_t workspace_size(cudnnHandle_t cudnn, const ConvPlan *p, int algorithm,
-                                    size_t *bytes)
-{
-    switch (p->pass) {
-    case CONV_FPROP:
-        return cudnnGetConvolutionForwardWorkspaceSize(cudnn, p->x, p->w, p->conv, p->y,
-                                                       (cudnnConvolutionFwdAlgo_t)algorithm, bytes);
-    case CONV_DGRAD:
-        return cudnnGetConvolutionBackwardDataWorkspaceSize(
-            cudnn, p->w, p->y, p->conv, p->x, (cudnnConvolutionBwdDataAlgo_t)algorithm, bytes);
-    default:
-        return cudnnGetConvolutionBackwardFilterWorkspaceSize(
-            cudnn, p->x, p->y, p->conv, p->w, (cudnnConvolutionBwdFilterAlgo_t)algorithm, bytes);
-    }
-}
-
-bool conv_choice_apply(CudaBackend *cuda, ConvPlan *plan, const ConvChoice *choice)
+/* Workspace for the candidates, or as much of it as there is: those that want more are not timed.
+ */
+static void take_workspace(Trial *trial, ConvPlan *const *plans, int count)
 {
     size_t bytes = 0;
-    if (cudnnSetConvolutionMathType(plan->conv, choice->math) != CUDNN_STATUS_SUCCESS ||
-        workspace_size(cuda_lane(cuda)->cudnn, plan, choice->algorithm, &bytes) !=
-            CUDNN_STATUS_SUCCESS ||
-        bytes > cuda->workspace_bytes) {
+    for (int i = 0; i < count; i++) {
+        size_t wanted = conv_plan_workspace(plans[i]);
+        bytes = wanted > bytes ? wanted : bytes;
+    }
+    for (; bytes > 0; bytes /= 2) {
+        cudaError_t status = cudaMalloc(&trial->workspace, bytes);
+        if (status == cudaSuccess) {
+            break;
+        }
+        if (status != cudaErrorMemoryAllocation) {
+            CUDA_CHECK(status);
+        }
+        cudaGetLastError(); /* the error stays behind otherwise and would be taken for a later
+                               call's */
+    }
+    trial->workspace_bytes = bytes;
+}
+
+static Trial trial_open(ConvPlan *const *plans, int count)
+{
+    Trial trial = {0};
+    CUDA_CHECK(cudaEventCreate(&trial.from));
+    CUDA_CHECK(cudaEventCreate(&trial.to));
+    take_workspace(&trial, plans, count);
+    return trial;
+}
+
+static void trial_close(Trial *trial)
+{
+    CUDA_CHECK(cudaEventDestroy(trial->from));
+    CUDA_CHECK(cudaEventDestroy(trial->to));
+    CUDA_CHECK(cudaFree(trial->workspace));
+}
+
+/* Milliseconds of one run, or false if cuDNN cannot run it after all. */
+static bool time_run(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan,
+                     const ConvOperands *operands, float *ms)
+{
+    CudaLane *lane = cuda_lane(cuda);
+    CUDA_CHECK(cudaEventRecord(trial->from, lane->stream));
+    if (conv_plan_run(plan, lane->cudnn, operands, trial->workspace) != CUDNN_STATUS_SUCCESS) {
         return false;
     }
-    plan->algorithm = choice->algorithm;
-    plan->math = choice->math;
-    plan->workspace_bytes = bytes;
+    CUDA_CHECK(cudaEventRecord(trial->to, lane->stream));
+    CUDA_CHECK(cudaEventSynchronize(trial->to));
+    CUDA_CHECK(cudaEventElapsedTime(ms, trial->from, trial->to));
     return true;
 }
 
-static ConvChoice choice_of(const CudaBackend *cuda, const Timed *t)
+/* The fastest of some runs, of which the first, which may load code, does not count; FLT_MAX if
+ * there is none. */
+static float time_plan(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan,
+                       const ConvOperands *operands)
 {
-    bool float32 = cuda->type == CUDA_F32 && !cuda->tf32;
-    return (ConvChoice){.algorithm = t->algorithm, .math = float32 ? CUDNN_FMA_MATH : t->math};
+    float best = FLT_MAX;
+    if (conv_plan_workspace(plan) > trial->workspace_bytes) {
+        return FLT_MAX;
+    }
+    for (int i = 0; i <= TIMED_RUNS; i++) {
+        float ms;
+        if (!time_run(cuda, trial, plan, operands, &ms)) {
+            return FLT_MAX;
+        }
+        best = i > 0 && ms < best ? ms : best;
+    }
+    return best;
 }
 
-void conv_choice_measure(CudaBackend *cuda, ConvPlan *plan, const ConvOperands *operands,
-                         ConvChoice *choice)
+ConvPlan *conv_choice_measure(CudaBackend *cuda, const ConvGraph *graph,
+                              const ConvOperands *operands, ConvEngine *engine)
 {
-    static int (*const time_pass[])(CudaBackend *, const ConvPlan *, const ConvOperands *,
-                                    Timed *) = {
-        [CONV_FPROP] = time_fprop, [CONV_DGRAD] = time_dgrad, [CONV_WGRAD] = time_wgrad};
-    Timed timed[MOST_ALGORITHMS];
-    CUDNN_CHECK(cudnnSetConvolutionMathType(plan->conv, wanted_math(cuda)));
-    int count = time_pass[plan->pass](cuda, plan, operands, timed);
-    for (;;) {
-        Timed *best = NULL;
-        for (int i = 0; i < count; i++) {
-            if (is_usable(cuda, plan->pass, &timed[i]) &&
-                (best == NULL || timed[i].ms < best->ms)) {
-                best = &timed[i];
-            }
+    ConvEngine engines[CONV_CANDIDATES];
+    ConvPlan *plans[CONV_CANDIDATES];
+    ConvRules rules = {cuda->type, cuda->tf32, cuda->most_workspace};
+    int count = conv_candidates(graph, &rules, engines, plans);
+    Trial trial = trial_open(plans, count);
+    ConvPlan *fastest = NULL;
+    float least = FLT_MAX;
+    for (int i = 0; i < count; i++) {
+        float ms = time_plan(cuda, &trial, plans[i], operands);
+        if (ms < least) {
+            conv_plan_close(fastest);
+            fastest = plans[i];
+            least = ms;
+            *engine = engines[i];
+        } else {
+            conv_plan_close(plans[i]);
         }
-        if (best == NULL) {
-            const ConvShape *s = &plan->shape;
-            fatal("cuDNN has no deterministic algorithm for a convolution with N %d, H %d, W %d, "
-                  "C %d, K %d, R %d, stride %d, pad %d in %s",
-                  s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad, cuda->base.precision);
-        }
-        *choice = choice_of(cuda, best);
-        if (conv_choice_apply(cuda, plan, choice)) {
-            return;
-        }
-        best->status = CUDNN_STATUS_NOT_SUPPORTED;
     }
+    trial_close(&trial);
+    return fastest;
 }

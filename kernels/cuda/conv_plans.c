@@ -3,7 +3,6 @@
 #include "base/atomic_file.h"
 #include "base/mem.h"
 #include "base/path.h"
-#include "kernels/cuda/conv_choice.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -17,11 +16,19 @@ typedef struct {
     ConvPass pass;
     char precision[8];
     ConvShape shape;
-    ConvChoice choice;
+    int pad_after;
+    ConvEngine engine;
 } Kept;
 
+/* A convolution that is ready to run. */
+typedef struct {
+    ConvProblem problem;
+    ConvGraph *graph;
+    ConvPlan *plan;
+} Ready;
+
 struct CudaConvPlans {
-    ConvPlan **plan; /* each allocated on its own: callers hold on to it */
+    Ready *ready;
     int count;
     Kept *kept;
     int kept_count;
@@ -32,7 +39,7 @@ struct CudaConvPlans {
 
 static const char *const pass_names[] = {"fprop", "dgrad", "wgrad"};
 
-/* ---- the file ----------------------------------------------------------------------------------
+/* ---- reading the file --------------------------------------------------------------------------
  */
 
 static void keep(CudaConvPlans *plans, const Kept *kept)
@@ -42,7 +49,7 @@ static void keep(CudaConvPlans *plans, const Kept *kept)
 }
 
 /* Takes the number behind `label`, if that is what *line goes on with. */
-static bool take_number(const char **line, const char *label, int *value)
+static bool take_number(const char **line, const char *label, int64_t *value)
 {
     size_t length = strlen(label);
     char *end;
@@ -50,12 +57,21 @@ static bool take_number(const char **line, const char *label, int *value)
         return false;
     }
     errno = 0;
-    long number = strtol(*line + length, &end, 10);
-    if (errno != 0 || end == *line + length || number < 0 || number > INT_MAX) {
+    *value = strtoll(*line + length, &end, 10);
+    if (errno != 0 || end == *line + length) {
+        return false;
+    }
+    *line = end;
+    return true;
+}
+
+static bool take_size(const char **line, const char *label, int *value)
+{
+    int64_t number;
+    if (!take_number(line, label, &number) || number < 0 || number > INT_MAX) {
         return false;
     }
     *value = (int)number;
-    *line = end;
     return true;
 }
 
@@ -71,43 +87,58 @@ static bool take_word(const char **line, char *word, size_t size)
     return true;
 }
 
-static bool parse_line(const char *line, Kept *kept)
+static bool take_pass(const char **line, ConvPass *pass)
 {
-    char pass[8];
-    ConvShape *s = &kept->shape;
-    int math;
-    if (!take_word(&line, pass, sizeof pass) ||
-        !take_word(&line, kept->precision, sizeof kept->precision)) {
+    char word[8];
+    if (!take_word(line, word, sizeof word)) {
         return false;
     }
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(word, pass_names[i]) == 0) {
+            *pass = (ConvPass)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "engine 62 2=4 13=0" */
+static bool take_engine(const char **line, ConvEngine *engine)
+{
+    if (!take_number(line, ": engine ", &engine->index)) {
+        return false;
+    }
+    while (**line == ' ' && engine->knobs < CONV_KNOBS) {
+        if (!take_size(line, " ", &engine->knob[engine->knobs].type) ||
+            !take_number(line, "=", &engine->knob[engine->knobs].value)) {
+            return false;
+        }
+        engine->knobs++;
+    }
+    return **line == '\n' || **line == '\0';
+}
+
+static bool parse_line(const char *line, Kept *kept)
+{
+    ConvShape *s = &kept->shape;
     struct {
         const char *label;
         int *value;
     } const fields[] = {
-        {"N=", &s->N},
-        {" H=", &s->H},
-        {" W=", &s->W},
-        {" C=", &s->C},
-        {" K=", &s->K},
-        {" R=", &s->R},
-        {" stride=", &s->stride},
-        {" pad=", &s->pad},
-        {": algorithm ", &kept->choice.algorithm},
-        {" math ", &math},
+        {"N=", &s->N},           {" H=", &s->H}, {" W=", &s->W},           {" C=", &s->C},
+        {" K=", &s->K},          {" R=", &s->R}, {" stride=", &s->stride}, {" pad=", &s->pad},
+        {"+", &kept->pad_after},
     };
+    if (!take_pass(&line, &kept->pass) ||
+        !take_word(&line, kept->precision, sizeof kept->precision)) {
+        return false;
+    }
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        if (!take_number(&line, fields[i].label, fields[i].value)) {
+        if (!take_size(&line, fields[i].label, fields[i].value)) {
             return false;
         }
     }
-    kept->choice.math = (cudnnMathType_t)math;
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(pass, pass_names[i]) == 0) {
-            kept->pass = (ConvPass)i;
-            return *line == '\n' || *line == '\0';
-        }
-    }
-    return false;
+    return take_engine(&line, &kept->engine);
 }
 
 static void read_file(CudaConvPlans *plans)
@@ -124,6 +155,26 @@ static void read_file(CudaConvPlans *plans)
     free(text);
 }
 
+/* ---- writing it --------------------------------------------------------------------------------
+ */
+
+static char *add_line(char *text, const Kept *k)
+{
+    const ConvShape *s = &k->shape;
+    char knobs[CONV_KNOBS * 32] = "";
+    for (int i = 0, used = 0; i < k->engine.knobs; i++) {
+        used += snprintf(knobs + used, sizeof knobs - (size_t)used, " %d=%lld",
+                         k->engine.knob[i].type, (long long)k->engine.knob[i].value);
+    }
+    char *longer =
+        mem_format("%s%s %s N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d+%d: engine "
+                   "%lld%s\n",
+                   text, pass_names[k->pass], k->precision, s->N, s->H, s->W, s->C, s->K, s->R,
+                   s->stride, s->pad, k->pad_after, (long long)k->engine.index, knobs);
+    free(text);
+    return longer;
+}
+
 void cuda_conv_plans_save(CudaConvPlans *plans)
 {
     if (!plans->changed || !plans->path) {
@@ -131,24 +182,19 @@ void cuda_conv_plans_save(CudaConvPlans *plans)
     }
     plans->changed = false;
     char *text =
-        mem_format("# Convolution algorithms that were the fastest on this GPU; written by "
-                   "Rodeo, which measures again what is missing here.\n");
+        mem_format("# cuDNN's engines that were the fastest on this GPU, with their knobs; "
+                   "written by Rodeo, which measures again what is missing here.\n");
     for (int i = 0; i < plans->kept_count; i++) {
-        const Kept *k = &plans->kept[i];
-        const ConvShape *s = &k->shape;
-        char *longer =
-            mem_format("%s%s %s N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d: algorithm "
-                       "%d math %d\n",
-                       text, pass_names[k->pass], k->precision, s->N, s->H, s->W, s->C, s->K, s->R,
-                       s->stride, s->pad, k->choice.algorithm, (int)k->choice.math);
-        free(text);
-        text = longer;
+        text = add_line(text, &plans->kept[i]);
     }
     if (path_make_folders(plans->folder, NULL) == 0) {
         atomic_file_replace(plans->path, text, strlen(text), NULL);
     }
     free(text);
 }
+
+/* ---- all plans ---------------------------------------------------------------------------------
+ */
 
 /* "NVIDIA H100 80GB" becomes "NVIDIA-H100-80GB". */
 static char *file_path(const char *folder, const char *gpu)
@@ -178,60 +224,31 @@ void cuda_conv_plans_close(CudaConvPlans *plans)
 {
     cuda_conv_plans_save(plans);
     for (int i = 0; i < plans->count; i++) {
-        ConvPlan *plan = plans->plan[i];
-        CUDNN_CHECK(cudnnDestroyTensorDescriptor(plan->x));
-        CUDNN_CHECK(cudnnDestroyTensorDescriptor(plan->y));
-        CUDNN_CHECK(cudnnDestroyFilterDescriptor(plan->w));
-        CUDNN_CHECK(cudnnDestroyConvolutionDescriptor(plan->conv));
-        free(plan);
+        conv_plan_close(plans->ready[i].plan);
+        conv_graph_close(plans->ready[i].graph);
     }
-    free(plans->plan);
+    free(plans->ready);
     free(plans->kept);
     free(plans->folder);
     free(plans->path);
     free(plans);
 }
 
-/* ---- plans -------------------------------------------------------------------------------------
- */
-
-static bool same_shape(const ConvShape *a, const ConvShape *b)
+static bool same_convolution(ConvPass pass, const ConvShape *a, int a_after,
+                             const ConvProblem *problem)
 {
-    return a->N == b->N && a->H == b->H && a->W == b->W && a->C == b->C && a->K == b->K &&
-           a->R == b->R && a->stride == b->stride && a->pad == b->pad;
+    const ConvShape *b = &problem->shape;
+    return pass == problem->pass && a->N == b->N && a->H == b->H && a->W == b->W && a->C == b->C &&
+           a->K == b->K && a->R == b->R && a->stride == b->stride && a->pad == b->pad &&
+           a_after == problem->pad_after;
 }
 
-static ConvPlan *describe(const CudaBackend *cuda, ConvPass pass, const ConvShape *s)
-{
-    static const cudnnDataType_t types[] = {[CUDA_F32] = CUDNN_DATA_FLOAT,
-                                            [CUDA_F16] = CUDNN_DATA_HALF,
-                                            [CUDA_BF16] = CUDNN_DATA_BFLOAT16};
-    cudnnDataType_t type = types[cuda->type];
-    int P = conv_out(s->H, s->R, s->stride, s->pad);
-    int Q = conv_out(s->W, s->R, s->stride, s->pad);
-    ConvPlan *plan = mem_zeroed(1, sizeof *plan);
-    plan->pass = pass;
-    plan->shape = *s;
-    CUDNN_CHECK(cudnnCreateTensorDescriptor(&plan->x));
-    CUDNN_CHECK(cudnnCreateTensorDescriptor(&plan->y));
-    CUDNN_CHECK(cudnnCreateFilterDescriptor(&plan->w));
-    CUDNN_CHECK(cudnnCreateConvolutionDescriptor(&plan->conv));
-    CUDNN_CHECK(
-        cudnnSetTensor4dDescriptor(plan->x, CUDNN_TENSOR_NHWC, type, s->N, s->C, s->H, s->W));
-    CUDNN_CHECK(cudnnSetTensor4dDescriptor(plan->y, CUDNN_TENSOR_NHWC, type, s->N, s->K, P, Q));
-    CUDNN_CHECK(
-        cudnnSetFilter4dDescriptor(plan->w, type, CUDNN_TENSOR_NHWC, s->K, s->C, s->R, s->R));
-    CUDNN_CHECK(cudnnSetConvolution2dDescriptor(plan->conv, s->pad, s->pad, s->stride, s->stride, 1,
-                                                1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
-    return plan;
-}
-
-static const Kept *find_kept(const CudaBackend *cuda, const ConvPlan *plan)
+static const Kept *find_kept(const CudaBackend *cuda, const ConvProblem *problem)
 {
     const CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->kept_count; i++) {
         const Kept *k = &plans->kept[i];
-        if (k->pass == plan->pass && same_shape(&k->shape, &plan->shape) &&
+        if (same_convolution(k->pass, &k->shape, k->pad_after, problem) &&
             strcmp(k->precision, cuda->base.precision) == 0) {
             return k;
         }
@@ -239,34 +256,62 @@ static const Kept *find_kept(const CudaBackend *cuda, const ConvPlan *plan)
     return NULL;
 }
 
-static void choose(CudaBackend *cuda, ConvPlan *plan, const ConvOperands *operands)
+/* The plan of a choice that was kept; NULL if there is none, or if this cuDNN cannot run it so. */
+static ConvPlan *kept_plan(const CudaBackend *cuda, const ConvProblem *problem,
+                           const ConvGraph *graph)
 {
-    const Kept *known = find_kept(cuda, plan);
-    if (known && conv_choice_apply(cuda, plan, &known->choice)) {
-        return;
+    const Kept *known = find_kept(cuda, problem);
+    ConvPlan *plan = NULL;
+    if (known == NULL || conv_plan_open(graph, &known->engine, &plan) != CUDNN_STATUS_SUCCESS) {
+        return NULL;
     }
+    if (conv_plan_workspace(plan) > cuda->most_workspace) {
+        conv_plan_close(plan);
+        return NULL;
+    }
+    return plan;
+}
+
+static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
+                               const ConvGraph *graph, const ConvOperands *operands)
+{
+    const ConvShape *s = &problem->shape;
     if (cuda->capturing) {
         fatal("a convolution of a new shape was met while a step was being recorded");
     }
-    Kept kept = {.pass = plan->pass, .shape = plan->shape};
+    Kept kept = {.pass = problem->pass, .shape = *s, .pad_after = problem->pad_after};
     snprintf(kept.precision, sizeof kept.precision, "%s", cuda->base.precision);
-    conv_choice_measure(cuda, plan, operands, &kept.choice);
+    ConvPlan *plan = conv_choice_measure(cuda, graph, operands, &kept.engine);
+    if (plan == NULL) {
+        fatal("cuDNN has no deterministic engine for %s of a convolution with N %d, H %d, W %d, C "
+              "%d, "
+              "K %d, R %d, stride %d, pad %d in %s",
+              pass_names[problem->pass], s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad,
+              cuda->base.precision);
+    }
     keep(cuda->plans, &kept);
     cuda->plans->changed = true;
+    return plan;
 }
 
-const ConvPlan *cuda_conv_plan(CudaBackend *cuda, ConvPass pass, const ConvShape *shape,
+const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
                                const ConvOperands *operands)
 {
     CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->count; i++) {
-        if (plans->plan[i]->pass == pass && same_shape(&plans->plan[i]->shape, shape)) {
-            return plans->plan[i];
+        const ConvProblem *p = &plans->ready[i].problem;
+        if (same_convolution(p->pass, &p->shape, p->pad_after, problem)) {
+            return plans->ready[i].plan;
         }
     }
-    ConvPlan *plan = describe(cuda, pass, shape);
-    choose(cuda, plan, operands);
-    plans->plan = mem_resize(plans->plan, (size_t)(plans->count + 1) * sizeof(ConvPlan *));
-    plans->plan[plans->count++] = plan;
-    return plan;
+    Ready ready = {.problem = *problem};
+    ConvTarget target = {.handle = cuda_lane(cuda)->cudnn};
+    CUDNN_CHECK(conv_graph_open(&target, problem, &ready.graph));
+    ready.plan = kept_plan(cuda, problem, ready.graph);
+    if (ready.plan == NULL) {
+        ready.plan = measured_plan(cuda, problem, ready.graph, operands);
+    }
+    plans->ready = mem_resize(plans->ready, (size_t)(plans->count + 1) * sizeof *plans->ready);
+    plans->ready[plans->count++] = ready;
+    return ready.plan;
 }

@@ -32,16 +32,22 @@ typedef enum { CUDA_F32, CUDA_F16, CUDA_BF16 } CudaType;
 #define CUDA_PICTURE_CHANNELS 4
 
 typedef struct CudaBlock CudaBlock;         /* device memory that was outgrown: cuda/memory.c */
-typedef struct CudaConvPlans CudaConvPlans; /* chosen algorithms by shape: cuda/conv_plans.h */
+typedef struct CudaConvPlans CudaConvPlans; /* chosen engines by shape: cuda/conv_plans.h */
+
+/* Device memory that grows to the largest need met so far. */
+typedef struct {
+    void *memory;
+    size_t bytes;
+} CudaGrowing;
 
 typedef struct {
     cudaStream_t stream;
     cudaEvent_t reached; /* marks this lane's work at a fork or a join */
     cudnnHandle_t cudnn;
     cublasHandle_t cublas;
-    void *workspace; /* for the libraries: CudaBackend.workspace_bytes */
-    void *scratch;   /* grows to the largest operator's need: cuda_scratch */
-    size_t scratch_bytes;
+    void *cublas_workspace;
+    CudaGrowing workspace; /* cuDNN's: cuda_workspace */
+    CudaGrowing scratch;   /* the operators': cuda_scratch */
 } CudaLane;
 
 typedef struct {
@@ -52,8 +58,8 @@ typedef struct {
     int sm; /* compute capability, 10 major + minor */
     char description[192];
     CudaLane lanes[DEVICE_LANES];
-    int lane; /* the current one */
-    size_t workspace_bytes;
+    int lane;              /* the current one */
+    size_t most_workspace; /* bytes that cuDNN may use in a lane */
     CudaBlock *outgrown;
     bool capturing;
     CudaConvPlans *plans;
@@ -82,8 +88,10 @@ extern "C" {
  * enqueued on this lane until the next call. */
 void *cuda_scratch(CudaBackend *cuda, size_t bytes);
 
-/* Frees what cuda_scratch outgrew; the memory stays until then because a recorded step may use it.
- */
+/* The same for what cuDNN uses besides its operands, which may lie in scratch memory. */
+void *cuda_workspace(CudaBackend *cuda, size_t bytes);
+
+/* Frees what the lanes outgrew; the memory stays until then because a recorded step may use it. */
 void cuda_free_outgrown(CudaBackend *cuda);
 
 /* End the program where a call failed, naming the call, the error and the place. */

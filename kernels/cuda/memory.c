@@ -1,11 +1,13 @@
-/* Device memory, pinned host memory, copies, scratch memory, and what happens when a call fails. */
+/* Device memory, pinned host memory, copies, memory that grows, and what happens when a call fails.
+ */
 #include "kernels/cuda/memory.h"
 
 #include "base/mem.h"
 
 #include <stdlib.h>
 
-#define SCRATCH_LEAST ((size_t)16 << 20)
+#define SCRATCH_LEAST   ((size_t)16 << 20)
+#define WORKSPACE_LEAST ((size_t)4 << 20)
 
 struct CudaBlock {
     void *memory;
@@ -112,27 +114,34 @@ void cuda_synchronize(Backend *be)
     }
 }
 
-void *cuda_scratch(CudaBackend *cuda, size_t bytes)
+static void *grow(CudaBackend *cuda, CudaGrowing *g, size_t bytes, size_t least)
 {
-    CudaLane *lane = cuda_lane(cuda);
-    if (bytes <= lane->scratch_bytes) {
-        return lane->scratch;
+    if (bytes <= g->bytes) {
+        return g->memory;
     }
     if (cuda->capturing) {
-        fatal("an operator needs %zu bytes of scratch memory while a step is being recorded: it "
+        fatal("an operator needs %zu bytes of memory of its own while a step is being recorded: it "
               "must have run with this shape before",
               bytes);
     }
-    if (lane->scratch) {
+    if (g->memory) {
         CudaBlock *old = mem_zeroed(1, sizeof *old);
-        *old = (CudaBlock){.memory = lane->scratch, .next = cuda->outgrown};
+        *old = (CudaBlock){.memory = g->memory, .next = cuda->outgrown};
         cuda->outgrown = old;
     }
-    size_t grown = 2 * lane->scratch_bytes;
-    grown = grown > SCRATCH_LEAST ? grown : SCRATCH_LEAST;
-    lane->scratch_bytes = bytes > grown ? bytes : grown;
-    lane->scratch = cuda_alloc(&cuda->base, lane->scratch_bytes);
-    return lane->scratch;
+    g->bytes = bytes > least ? bytes : least;
+    g->memory = cuda_alloc(&cuda->base, g->bytes);
+    return g->memory;
+}
+
+void *cuda_scratch(CudaBackend *cuda, size_t bytes)
+{
+    return grow(cuda, &cuda_lane(cuda)->scratch, bytes, SCRATCH_LEAST);
+}
+
+void *cuda_workspace(CudaBackend *cuda, size_t bytes)
+{
+    return grow(cuda, &cuda_lane(cuda)->workspace, bytes, WORKSPACE_LEAST);
 }
 
 void cuda_free_outgrown(CudaBackend *cuda)

@@ -42,10 +42,13 @@ static void require_conv(const char *op, const ConvShape *s)
     bool sizes = s->N >= 1 && s->H >= 1 && s->W >= 1 && s->C >= 1 && s->K >= 1;
     bool kernel = s->R >= 1 && s->stride >= 1 && s->pad >= 0 && s->pad < s->R;
     bool fits = kernel && s->H + 2 * s->pad >= s->R && s->W + 2 * s->pad >= s->R;
-    if (!sizes || !fits) {
-        fatal("%s: N %d, H %d, W %d, C %d, K %d, R %d, stride %d, pad %d: sizes and stride must be "
-              "at least 1, pad less than R, and the kernel must fit into the padded picture",
-              op, s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad);
+    bool picture = s->C == 3;
+    if (!sizes || !fits || (picture && s->stride != 2)) {
+        fatal(
+            "%s: N %d, H %d, W %d, C %d, K %d, R %d, stride %d, pad %d: sizes and stride must be "
+            "at least 1, pad less than R, the kernel must fit into the padded picture, and with 3 "
+            "channels the stride is 2",
+            op, s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad);
     }
 }
 

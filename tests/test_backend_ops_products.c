@@ -48,12 +48,24 @@ typedef struct {
     char text[128];
 } Conv;
 
-/* x as the reference has it: without the zeros that pad pictures. */
+/* Where pixel i of x, counted picture by picture and row by row, lies in memory. */
+static int64_t pixel_at(const Conv *c, int64_t i)
+{
+    const ConvShape *s = &c->s;
+    int64_t pixels = (int64_t)s->H * s->W;
+    if (s->C != 3) {
+        return i * s->C;
+    }
+    return i / pixels * pixels * c->channels +
+           device_picture_at(c->be, s->H, s->W, (int)(i % pixels / s->W), (int)(i % s->W));
+}
+
+/* x as the reference has it: row by row, without the zeros that pad pictures. */
 static double *cut_channels(const Conv *c, const double *from)
 {
     double *values = doubles(c->inputs * c->s.C);
     for (int64_t i = 0; i < c->inputs; i++) {
-        memcpy(values + i * c->s.C, from + i * c->channels, (size_t)c->s.C * sizeof(double));
+        memcpy(values + i * c->s.C, from + pixel_at(c, i), (size_t)c->s.C * sizeof(double));
     }
     return values;
 }
@@ -61,9 +73,9 @@ static double *cut_channels(const Conv *c, const double *from)
 static DeviceTensor conv_input(const Conv *c, Rng *rng)
 {
     double *values = mem_zeroed((size_t)(c->inputs * c->channels), sizeof(double));
-    for (int64_t i = 0; i < c->inputs * c->channels; i++) {
-        if (i % c->channels < c->s.C) {
-            values[i] = device_rounded(c->be, 2 * rng_uniform(rng) - 1);
+    for (int64_t i = 0; i < c->inputs; i++) {
+        for (int k = 0; k < c->s.C; k++) {
+            values[pixel_at(c, i) + k] = device_rounded(c->be, 2 * rng_uniform(rng) - 1);
         }
     }
     DeviceTensor x = device_tensor_of(c->be, ELEMENT_ACT, c->inputs * c->channels, values, 0);
@@ -200,6 +212,7 @@ static ConvShape random_conv(Rng *rng)
     s.H = draw(rng, s.R, s.R + 9);
     s.W = draw(rng, s.R, s.R + 9);
     s.C = draw(rng, 0, 3) == 0 ? 3 : draw(rng, 1, 24);
+    s.stride = s.C == 3 ? 2 : s.stride; /* pictures */
     s.K = draw(rng, 1, 24);
     return s;
 }

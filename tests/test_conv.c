@@ -177,6 +177,7 @@ static ConvShape random_shape(Rng *rng)
         .R = kernels[rng_below(rng, 3)],
         .stride = 1 + (int)rng_below(rng, 3),
     };
+    s.stride = s.C == 3 ? 2 : s.stride; /* pictures */
     s.pad = (int)rng_below(rng, (uint32_t)s.R);
     while (s.H + 2 * s.pad < s.R) {
         s.H++;

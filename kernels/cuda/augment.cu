@@ -173,6 +173,15 @@ __device__ static Placement placement_of(const AugmentItem *item, int crop)
     return p;
 }
 
+/* Where pixel `at` of a picture of crop x crop lies if it is in blocks of 2 x 2: device_picture_at.
+ */
+__device__ static int in_blocks(int at, int crop)
+{
+    int row = at / crop;
+    int column = at % crop;
+    return (row / 2 * (crop / 2) + column / 2) * 4 + row % 2 * 2 + column % 2;
+}
+
 template <typename T> __device__ static void write_pixel(const Sums *sum, T *to)
 {
     float pixel[CUDA_PICTURE_CHANNELS] = {normalise(sum->r, 0.485f, 0.229f, 1.0f / 0.229f),
@@ -185,7 +194,7 @@ template <typename T> __device__ static void write_pixel(const Sums *sum, T *to)
  * picture. */
 template <typename T>
 __global__ void __launch_bounds__(BLOCK)
-    augment(int resize, int crop, int across, const uint8_t *__restrict__ pixels,
+    augment(int resize, int crop, int across, bool blocks, const uint8_t *__restrict__ pixels,
             const AugmentItem *items, T *y)
 {
     __shared__ Filter columns, rows;
@@ -244,6 +253,7 @@ __global__ void __launch_bounds__(BLOCK)
         int c = c0 + e * c_step;
         if (r < height && c < width) {
             int at = p.start + (row0 + r) * p.down + (column0 + c) * p.across;
+            at = blocks ? in_blocks(at, crop) : at;
             write_pixel(&sums[e], out + (int64_t)at * CUDA_PICTURE_CHANNELS);
         }
     }
@@ -254,10 +264,11 @@ void cuda_augment(Backend *be, const AugmentShape *s, const uint8_t *pixels,
 {
     CudaBackend *cuda = cuda_backend(be);
     int across = (int)divide_up(s->crop, SIDE);
+    bool blocks = be->picture_blocks && s->crop % 2 == 0;
     dim3 grid((unsigned)((int64_t)s->N * across * across));
 #define CALL(T)                                                                                    \
-    launch(cuda, "augment", augment<T>, grid, dim3(BLOCK), s->resize, s->crop, across, pixels,     \
-           items, (T *)y)
+    launch(cuda, "augment", augment<T>, grid, dim3(BLOCK), s->resize, s->crop, across, blocks,     \
+           pixels, items, (T *)y)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL
 }

@@ -222,48 +222,75 @@ void cuda_cast(Backend *be, int64_t count, const float *x, void *y)
     cuda_narrow(cuda_backend(be), count, x, y);
 }
 
-/* ---- pictures' channels ---------------------------------------------------------------------- */
+/* ---- the weights of pictures ----------------------------------------------------------------- */
 
-template <typename T> __global__ void pad_channels(int64_t count, const T *narrow, T *padded)
+/* Where the weights of position (r, s) of output channel k lie, in elements. */
+__device__ static int64_t filter_at(const PictureFilter &f, int k, int r, int s)
 {
-    for (int64_t i = flat_first(); i < count; i += flat_stride()) {
+    if (!f.blocks) {
+        return (((int64_t)k * f.R + r) * f.R + s) * CUDA_PICTURE_CHANNELS;
+    }
+    int down = r + f.shift;
+    int across = s + f.shift;
+    int64_t block = ((int64_t)k * f.side + down / 2) * f.side + across / 2;
+    return (block * 4 + down % 2 * 2 + across % 2) * CUDA_PICTURE_CHANNELS;
+}
+
+/* One thread a position; i counts [K,R,R]. */
+__device__ static int64_t filter_at(const PictureFilter &f, int i)
+{
+    return filter_at(f, i / (f.R * f.R), i / f.R % f.R, i % f.R);
+}
+
+template <typename T> __global__ void pad_filter(PictureFilter f, const T *w, T *padded)
+{
+    int i = (int)flat_first();
+    if (i < f.K * f.R * f.R) {
         float pixel[CUDA_PICTURE_CHANNELS] = {};
         for (int c = 0; c < 3; c++) {
-            pixel[c] = to_float(narrow[i * 3 + c]);
+            pixel[c] = to_float(w[(int64_t)i * 3 + c]);
         }
-        store<T, CUDA_PICTURE_CHANNELS>(padded + i * CUDA_PICTURE_CHANNELS, pixel);
+        store<T, CUDA_PICTURE_CHANNELS>(padded + filter_at(f, i), pixel);
     }
 }
 
 template <typename T>
-__global__ void unpad_channels(int64_t count, const T *padded, bool accumulate, float *dw)
+__global__ void cut_filter(PictureFilter f, const T *padded, bool accumulate, float *dw)
 {
-    for (int64_t i = flat_first(); i < count; i += flat_stride()) {
+    int i = (int)flat_first();
+    if (i < f.K * f.R * f.R) {
         float pixel[CUDA_PICTURE_CHANNELS];
-        load<T, CUDA_PICTURE_CHANNELS>(padded + i * CUDA_PICTURE_CHANNELS, pixel);
+        load<T, CUDA_PICTURE_CHANNELS>(padded + filter_at(f, i), pixel);
         for (int c = 0; c < 3; c++) {
-            float *to = dw + i * 3 + c;
+            float *to = dw + (int64_t)i * 3 + c;
             *to = accumulate ? *to + pixel[c] : pixel[c];
         }
     }
 }
 
-/* `padded` is memory of the backend's own: always aligned. */
-void cuda_pad_channels(CudaBackend *cuda, int64_t count, const void *narrow, void *padded)
+static dim3 filter_grid(const PictureFilter *f)
 {
+    return dim3((unsigned)divide_up((int64_t)f->K * f->R * f->R, BLOCK));
+}
+
+/* `padded` is memory of the backend's own: always aligned. */
+void cuda_pad_filter(CudaBackend *cuda, const PictureFilter *f, const void *w, void *padded)
+{
+    size_t bytes = (size_t)picture_filter_elements(f) * cuda->base.activation_bytes;
+    CUDA_CHECK(cudaMemsetAsync(padded, 0, bytes, cuda_lane(cuda)->stream));
 #define CALL(T)                                                                                    \
-    launch(cuda, "pad_channels", pad_channels<T>, flat_grid(count), dim3(BLOCK), count,            \
-           (const T *)narrow, (T *)padded)
+    launch(cuda, "pad_filter", pad_filter<T>, filter_grid(f), dim3(BLOCK), *f, (const T *)w,       \
+           (T *)padded)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL
 }
 
-void cuda_unpad_channels(CudaBackend *cuda, int64_t count, const void *padded, bool accumulate,
-                         float *dw)
+void cuda_cut_filter(CudaBackend *cuda, const PictureFilter *f, const void *padded, bool accumulate,
+                     float *dw)
 {
 #define CALL(T)                                                                                    \
-    launch(cuda, "unpad_channels", unpad_channels<T>, flat_grid(count), dim3(BLOCK), count,        \
-           (const T *)padded, accumulate, dw)
+    launch(cuda, "cut_filter", cut_filter<T>, filter_grid(f), dim3(BLOCK), *f, (const T *)padded,  \
+           accumulate, dw)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL
 }

@@ -22,6 +22,9 @@ typedef struct {
      * fp16 where the GPU has tensor cores, else fp32. The CPU computes in fp32 only. */
     const char *precision;
     const char *cache_dir; /* where measured choices of algorithms are kept; NULL: nowhere */
+    /* Told, for people, what is about to take seconds; may be NULL. */
+    void (*notice)(void *user, const char *text);
+    void *notice_user;
 } DeviceOptions;
 
 /* Opens a backend. device is "cpu", "cuda", or "auto": CUDA where this build has it and a GPU

@@ -90,11 +90,19 @@ static int open_checkpoint(Evaluator *e, Err *err)
     return 0;
 }
 
+static void note(void *log, const char *text)
+{
+    log_note(log, "%s", text);
+}
+
 static int open_network(Evaluator *e, Err *err)
 {
     const Settings *s = &e->saved;
-    DeviceOptions device = {
-        .threads = e->options->threads, .gpu = e->options->gpu, .precision = e->options->precision};
+    DeviceOptions device = {.threads = e->options->threads,
+                            .gpu = e->options->gpu,
+                            .precision = e->options->precision,
+                            .notice = note,
+                            .notice_user = e->log};
     NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
                                   .width = s->arch_width,
                                   .crop = s->crop_size},

@@ -216,7 +216,7 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
     snprintf(cuda->description, sizeof cuda->description, "%.96s, %.0f GiB, %s", properties.name,
              (double)properties.totalGlobalMem / 1073741824.0, cuda->base.precision);
     cuda->most_workspace = conv_workspace_bytes(cuda->type, properties.totalGlobalMem);
-    cuda->plans = cuda_conv_plans_open(options->cache_dir, properties.name);
+    cuda->plans = cuda_conv_plans_open(options, properties.name);
     for (int i = 0; i < DEVICE_LANES; i++) {
         open_lane(cuda, &cuda->lanes[i]);
     }

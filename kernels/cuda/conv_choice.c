@@ -3,8 +3,10 @@
 #include <float.h>
 #include <string.h>
 
-#define MOST_SUGGESTED 64 /* engines of one heuristic that are looked at */
-#define TIMED_RUNS     3  /* of which the fastest counts */
+#define MOST_SUGGESTED 64     /* engines of one heuristic that are looked at */
+#define TIMED_RUNS     3      /* of which the fastest counts */
+#define BEHIND         1.25f  /* times the fastest so far: not worth more runs */
+#define LOADING_MS     500.0f /* of loading code in a first run, at most */
 
 /* cuDNN's float32 engines copy channels-last tensors into another order, for which they want as
  * much memory again: 980 MiB for the first convolution of 256 pictures. The fast ones of the half
@@ -150,21 +152,22 @@ static bool time_run(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan
     return true;
 }
 
-/* The fastest of some runs, of which the first, which may load code, does not count; FLT_MAX if
- * there is none. */
+/* The fastest of some runs, of which the first, which may load code, does not count. Gives up on a
+ * plan that is clearly behind `least`. FLT_MAX if it cannot run. */
 static float time_plan(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan,
-                       const ConvOperands *operands)
+                       const ConvOperands *operands, float least)
 {
     float best = FLT_MAX;
-    if (conv_plan_workspace(plan) > trial->workspace_bytes) {
+    float ms;
+    if (conv_plan_workspace(plan) > trial->workspace_bytes ||
+        !time_run(cuda, trial, plan, operands, &ms) || ms > LOADING_MS + BEHIND * least) {
         return FLT_MAX;
     }
-    for (int i = 0; i <= TIMED_RUNS; i++) {
-        float ms;
-        if (!time_run(cuda, trial, plan, operands, &ms)) {
-            return FLT_MAX;
+    for (int i = 0; i < TIMED_RUNS && time_run(cuda, trial, plan, operands, &ms); i++) {
+        best = ms < best ? ms : best;
+        if (ms > BEHIND * least) {
+            break;
         }
-        best = i > 0 && ms < best ? ms : best;
     }
     return best;
 }
@@ -180,7 +183,7 @@ ConvPlan *conv_choice_measure(CudaBackend *cuda, const ConvGraph *graph,
     ConvPlan *fastest = NULL;
     float least = FLT_MAX;
     for (int i = 0; i < count; i++) {
-        float ms = time_plan(cuda, &trial, plans[i], operands);
+        float ms = time_plan(cuda, &trial, plans[i], operands, least);
         if (ms < least) {
             conv_plan_close(fastest);
             fastest = plans[i];

@@ -20,8 +20,9 @@ typedef struct {
     ConvEngine engine;
 } Kept;
 
-/* A convolution that is ready to run. */
+/* A convolution that is ready to run in a lane, made with that lane's handle. */
 typedef struct {
+    int lane;
     ConvProblem problem;
     ConvGraph *graph;
     ConvPlan *plan;
@@ -35,6 +36,8 @@ struct CudaConvPlans {
     bool changed; /* since the file was read or written */
     char *folder; /* NULL: nothing is kept */
     char *path;
+    void (*notice)(void *user, const char *text); /* NULL once it was told */
+    void *notice_user;
 };
 
 static const char *const pass_names[] = {"fprop", "dgrad", "wgrad"};
@@ -209,12 +212,14 @@ static char *file_path(const char *folder, const char *gpu)
     return path_join(folder, name);
 }
 
-CudaConvPlans *cuda_conv_plans_open(const char *cache_dir, const char *gpu)
+CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gpu)
 {
     CudaConvPlans *plans = mem_zeroed(1, sizeof *plans);
-    if (cache_dir) {
-        plans->folder = mem_string(cache_dir);
-        plans->path = file_path(cache_dir, gpu);
+    plans->notice = options->notice;
+    plans->notice_user = options->notice_user;
+    if (options->cache_dir) {
+        plans->folder = mem_string(options->cache_dir);
+        plans->path = file_path(options->cache_dir, gpu);
         read_file(plans);
     }
     return plans;
@@ -272,6 +277,20 @@ static ConvPlan *kept_plan(const CudaBackend *cuda, const ConvProblem *problem,
     return plan;
 }
 
+static void tell(CudaConvPlans *plans)
+{
+    if (plans->notice == NULL) {
+        return;
+    }
+    char *text = mem_format("Timing cuDNN's engines for this GPU and batch size, which takes some "
+                            "seconds%s%s.",
+                            plans->path ? "; the next launch finds the choices in " : "",
+                            plans->path ? plans->path : "");
+    plans->notice(plans->notice_user, text);
+    plans->notice = NULL;
+    free(text);
+}
+
 static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
                                const ConvGraph *graph, const ConvOperands *operands)
 {
@@ -279,6 +298,7 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
     if (cuda->capturing) {
         fatal("a convolution of a new shape was met while a step was being recorded");
     }
+    tell(cuda->plans);
     Kept kept = {.pass = problem->pass, .shape = *s, .pad_after = problem->pad_after};
     snprintf(kept.precision, sizeof kept.precision, "%s", cuda->base.precision);
     ConvPlan *plan = conv_choice_measure(cuda, graph, operands, &kept.engine);
@@ -300,11 +320,12 @@ const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
     CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->count; i++) {
         const ConvProblem *p = &plans->ready[i].problem;
-        if (same_convolution(p->pass, &p->shape, p->pad_after, problem)) {
+        if (plans->ready[i].lane == cuda->lane &&
+            same_convolution(p->pass, &p->shape, p->pad_after, problem)) {
             return plans->ready[i].plan;
         }
     }
-    Ready ready = {.problem = *problem};
+    Ready ready = {.lane = cuda->lane, .problem = *problem};
     ConvTarget target = {.handle = cuda_lane(cuda)->cudnn};
     CUDNN_CHECK(conv_graph_open(&target, problem, &ready.graph));
     ready.plan = kept_plan(cuda, problem, ready.graph);

@@ -9,17 +9,19 @@
 
 #include "kernels/cuda/conv_choice.h"
 
-/* Reads the choices of this GPU in cache_dir (NULL: keeps none). A file that is missing, or lines
- * that are not sound, are as good as none: then it is measured. */
-CudaConvPlans *cuda_conv_plans_open(const char *cache_dir, const char *gpu);
+/* Reads the choices of this GPU in options->cache_dir (NULL: keeps none). A file that is missing,
+ * or lines that are not sound, are as good as none: then it is measured, of which options->notice
+ * is told once. */
+CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gpu);
 void cuda_conv_plans_close(CudaConvPlans *plans);
 
 /* Writes the choices, if there are new ones. A file that cannot be written is left alone: choices
  * are then measured at every launch. */
 void cuda_conv_plans_save(CudaConvPlans *plans);
 
-/* The plan of a convolution; belongs to the plans. Measuring overwrites what the pass writes. Ends
- * the program if cuDNN has no engine for it. */
+/* The plan of a convolution in the current lane; belongs to the plans. Both lanes use the same
+ * engine. Measuring overwrites what the pass writes. Ends the program if cuDNN has no engine for
+ * it. */
 const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
                                const ConvOperands *operands);
 

@@ -248,11 +248,11 @@ static bool same_convolution(ConvPass pass, const ConvShape *a, int a_after,
            a_after == problem->pad_after;
 }
 
-static const Kept *find_kept(const CudaBackend *cuda, const ConvProblem *problem)
+static Kept *find_kept(const CudaBackend *cuda, const ConvProblem *problem)
 {
-    const CudaConvPlans *plans = cuda->plans;
+    CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->kept_count; i++) {
-        const Kept *k = &plans->kept[i];
+        Kept *k = &plans->kept[i];
         if (same_convolution(k->pass, &k->shape, k->pad_after, problem) &&
             strcmp(k->precision, cuda->base.precision) == 0) {
             return k;
@@ -309,7 +309,12 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
               pass_names[problem->pass], s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad,
               cuda->base.precision);
     }
-    keep(cuda->plans, &kept);
+    Kept *useless = find_kept(cuda, problem);
+    if (useless != NULL) {
+        *useless = kept;
+    } else {
+        keep(cuda->plans, &kept);
+    }
     cuda->plans->changed = true;
     return plan;
 }

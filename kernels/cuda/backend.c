@@ -118,7 +118,8 @@ static int choose_precision(CudaBackend *cuda, const char *wanted, const char *g
         cuda->base.precision = p->name;
         cuda->base.activation_bytes = p->type == CUDA_F32 ? 4 : 2;
         cuda->base.needs_loss_scale = p->type == CUDA_F16;
-        cuda->base.picture_blocks = p->type == CUDA_BF16;
+        cuda->base.picture_blocks =
+            p->type == CUDA_BF16 && cudnnGetVersion() >= CUDNN_WITH_PICTURE_BLOCKS;
         return 0;
     }
     return err_set(err, "--precision %s is not known; it takes auto, fp32, tf32, fp16 or bf16",

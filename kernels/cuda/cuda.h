@@ -33,8 +33,10 @@ typedef enum { CUDA_F32, CUDA_F16, CUDA_BF16 } CudaType;
  * bf16 has no fast convolution of so few channels: there four pixels are a block of 16 channels,
  * and the first convolution has half the size and stride 1. On an H100 its fprop and wgrad take
  * 0.72 + 0.44 ms so, and 1.79 + 0.88 ms on pixels (256 pictures, cuDNN 9.19); in fp16 pixels are
- * faster, 0.40 + 0.39 ms, and blocks take 0.72 + 0.44 ms. */
-#define CUDA_PICTURE_CHANNELS 4
+ * faster, 0.40 + 0.39 ms, and blocks take 0.72 + 0.44 ms. Over blocks there are more zeros above
+ * and to the left than on the other sides, for which cuDNN before 9.10 suggests no fast engine. */
+#define CUDA_PICTURE_CHANNELS     4
+#define CUDNN_WITH_PICTURE_BLOCKS 91000
 
 typedef struct CudaBlock CudaBlock;         /* device memory that was outgrown: cuda/memory.c */
 typedef struct CudaConvPlans CudaConvPlans; /* chosen engines by shape: cuda/conv_plans.h */

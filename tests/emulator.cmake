@@ -5,7 +5,9 @@ if(NOT RODEO_CUDA STREQUAL EMULATED)
 endif()
 rodeo_emulated_library(emulator_tests
   SOURCES emulator/test/kernels.cu emulator/test/memory.cu emulator/test/streams.cu
-          emulator/test/halves.cpp emulator/test/products.cpp)
+          emulator/test/halves.cpp emulator/test/products.cpp emulator/test/graphs.cpp
+          emulator/test/convolutions.cpp emulator/test/heuristics.cpp
+          emulator/test/cudnn_faults.cpp)
 add_executable(test_emulator test_emulator.cpp)
 target_link_libraries(test_emulator PRIVATE emulator_tests)
 set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -71,8 +71,15 @@ Device::~Device()
 int main()
 {
     const std::pair<const char *, void (*)()> tests[] = {
-        {"kernels", test_kernels}, {"memory", test_memory}, {"streams", test_streams},
-        {"capture", test_capture}, {"halves", test_halves}, {"products", test_products},
+        {"kernels", test_kernels},
+        {"memory", test_memory},
+        {"streams", test_streams},
+        {"capture", test_capture},
+        {"halves", test_halves},
+        {"products", test_products},
+        {"convolutions", test_convolutions},
+        {"heuristics", test_heuristics},
+        {"cudnn_faults", test_cudnn_faults},
     };
     for (const auto &test : tests) {
         std::printf("%s\n", test.first);

@@ -107,7 +107,8 @@ struct State {
     std::set<CUstream_st *> streams;          /* with the legacy one and those not yet drained */
     CUstream_st *legacy;
     std::vector<std::shared_ptr<Capture>> captures;
-    std::map<std::string, long> live; /* what the user must destroy, by kind */
+    std::map<std::string, long> live;                  /* what the user must destroy, by kind */
+    std::chrono::steady_clock::duration time_shift{0}; /* of the device's clock */
     State();
 };
 
@@ -167,6 +168,10 @@ void run_until(const std::function<bool()> &done);
 void run_some();
 bool is_drained(const CUstream_st *stream);
 
+/* The clock that events read: the host's, but for work whose duration is made up. */
+std::chrono::steady_clock::time_point device_time();
+void run_in(std::chrono::microseconds duration, const std::function<void()> &run);
+
 /* ---- kernels (launch.cpp, block.cpp)
  * --------------------------------------------------------------- */
 
@@ -180,14 +185,24 @@ struct ConvSizes {
     int N, H, W, C, K, R, S, P, Q, pad_h, pad_w, stride_h, stride_w;
 };
 
-/* y = alpha op(a, b) + beta y. Everything is in one type for the convolutions. tf32: round the
- * factors. */
-void conv_forward(const ConvSizes &s, cudnnDataType_t type, bool tf32, float alpha, const void *x,
-                  const void *w, float beta, void *y);
-void conv_backward_data(const ConvSizes &s, cudnnDataType_t type, bool tf32, float alpha,
-                        const void *w, const void *dy, float beta, void *dx);
-void conv_backward_filter(const ConvSizes &s, cudnnDataType_t type, bool tf32, float alpha,
-                          const void *x, const void *dy, float beta, void *dw);
+/* What floats are rounded to before they are multiplied. */
+enum class Factors { exact, tf32, half };
+
+/* How a convolution is computed. */
+struct ConvManner {
+    Factors factors = Factors::exact;
+    bool backwards = false; /* sums run in the opposite order */
+    bool coarse = false;    /* 3 bits of the result's mantissa are right */
+    bool perturbed = false; /* its last bit is random */
+};
+
+/* y = alpha op(a, b) + beta y. Everything is in one type for the convolutions. */
+void conv_forward(const ConvSizes &s, cudnnDataType_t type, const ConvManner &manner, float alpha,
+                  const void *x, const void *w, float beta, void *y);
+void conv_backward_data(const ConvSizes &s, cudnnDataType_t type, const ConvManner &manner,
+                        float alpha, const void *w, const void *dy, float beta, void *dx);
+void conv_backward_filter(const ConvSizes &s, cudnnDataType_t type, const ConvManner &manner,
+                          float alpha, const void *x, const void *dy, float beta, void *dw);
 
 struct GemmSizes {
     bool transa, transb;

@@ -1,9 +1,11 @@
-/* Convolutions and matrix products in float, in an order that depends only on the shape. Operands
- * are widened to float first; the innermost loops run along memory. */
+/* Convolutions and matrix products in float, in an order that depends only on the shape and what
+ * was asked for. Operands are widened to float first; the innermost loops run along memory. */
 #include "emulator.h"
 
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
+
+#include <cmath>
 
 namespace rodeo_emulator
 {
@@ -53,22 +55,55 @@ static cudaDataType runtime_type(cudnnDataType_t type)
                                          : CUDA_R_32F;
 }
 
-static Floats widen(const void *p, cudaDataType type, bool tf32, size_t count)
+static float rounded(float value, Factors factors)
+{
+    return factors == Factors::tf32   ? to_tf32(value)
+           : factors == Factors::half ? half_to_float(half_from_float(value))
+                                      : value;
+}
+
+static Floats widen(const void *p, cudaDataType type, Factors factors, size_t count)
 {
     Floats wide(count);
     for (size_t i = 0; i < count; i++) {
         float value = load(p, type, i);
-        wide[i] = tf32 && type == CUDA_R_32F ? to_tf32(value) : value;
+        wide[i] = type == CUDA_R_32F ? rounded(value, factors) : value;
     }
     return wide;
 }
 
+/* With 3 bits of its mantissa left. */
+static float coarsened(float x)
+{
+    uint32_t bits = __float_as_uint(x);
+    return (bits & 0x7f800000) == 0x7f800000 ? x : __uint_as_float((bits + 0x80000) & ~0xfffffu);
+}
+
+/* Another last bit, at random, in finite values other than 0. */
+static void perturb(void *y, cudaDataType type, size_t i)
+{
+    float value = load(y, type, i);
+    if (value == 0 || !std::isfinite(value) || state().random.below(2) == 0) {
+        return;
+    }
+    if (type == CUDA_R_32F) {
+        ((uint32_t *)y)[i] ^= 1;
+    } else {
+        ((unsigned short *)y)[i] ^= 1;
+    }
+}
+
 /* y = alpha sum + beta y; what y holds does not matter where beta is 0. */
-static void blend(const Floats &sum, float alpha, float beta, void *y, cudaDataType type)
+static void blend(const Floats &sum, float alpha, float beta, const ConvManner &manner, void *y,
+                  cudaDataType type)
 {
     for (size_t i = 0; i < sum.size(); i++) {
         float value = alpha * sum[i];
-        store(y, type, i, beta == 0 ? value : value + beta * load(y, type, i));
+        value = beta == 0 ? value : value + beta * load(y, type, i);
+        store(y, type, i, manner.coarse ? coarsened(value) : value);
+        if (manner.perturbed) {
+            perturb(y, type, i);
+        }
     }
 }
 
@@ -87,24 +122,25 @@ static size_t output_size(const ConvSizes &s)
     return (size_t)s.N * (size_t)s.P * (size_t)s.Q * (size_t)s.K;
 }
 
+/* The i-th of `count` in the order that is asked for. */
+template <typename T> static inline T ith(T i, T count, bool backwards)
+{
+    return backwards ? count - 1 - i : i;
+}
+
 /* Calls visit(x pixel, tap, y pixel) for every product of the convolution: offsets of their
  * channels in pixels; tap = r S + s. */
-template <typename Visit> static void for_taps(const ConvSizes &s, Visit visit)
+template <typename Visit> static void for_taps(const ConvSizes &s, bool backwards, Visit visit)
 {
-    size_t y = 0;
-    for (int n = 0; n < s.N; n++) {
-        for (int p = 0; p < s.P; p++) {
-            for (int q = 0; q < s.Q; q++, y++) {
-                for (int r = 0; r < s.R; r++) {
-                    int h = p * s.stride_h - s.pad_h + r;
-                    for (int t = 0; t < s.S && h >= 0 && h < s.H; t++) {
-                        int w = q * s.stride_w - s.pad_w + t;
-                        if (w >= 0 && w < s.W) {
-                            visit(((size_t)n * (size_t)s.H + (size_t)h) * (size_t)s.W + (size_t)w,
-                                  (size_t)(r * s.S + t), y);
-                        }
-                    }
-                }
+    size_t pixels = (size_t)s.N * (size_t)s.P * (size_t)s.Q, Q = (size_t)s.Q, P = (size_t)s.P;
+    for (size_t i = 0; i < pixels; i++) {
+        size_t y = ith(i, pixels, backwards), n = y / (P * Q);
+        int p = (int)(y / Q % P), q = (int)(y % Q);
+        for (int j = 0; j < s.R * s.S; j++) {
+            int tap = ith(j, s.R * s.S, backwards);
+            int h = p * s.stride_h - s.pad_h + tap / s.S, w = q * s.stride_w - s.pad_w + tap % s.S;
+            if (h >= 0 && h < s.H && w >= 0 && w < s.W) {
+                visit((n * (size_t)s.H + (size_t)h) * (size_t)s.W + (size_t)w, (size_t)tap, y);
             }
         }
     }
@@ -118,13 +154,13 @@ static inline void add_scaled(size_t count, float a, const float *x, float *y)
     }
 }
 
-void conv_forward(const ConvSizes &s, cudnnDataType_t data, bool tf32, float alpha, const void *x,
-                  const void *w, float beta, void *y)
+void conv_forward(const ConvSizes &s, cudnnDataType_t data, const ConvManner &manner, float alpha,
+                  const void *x, const void *w, float beta, void *y)
 {
     cudaDataType type = runtime_type(data);
     size_t C = (size_t)s.C, K = (size_t)s.K, taps = (size_t)(s.R * s.S);
-    Floats wide_x = widen(x, type, tf32, input_size(s));
-    Floats wide_w = widen(w, type, tf32, filter_size(s));
+    Floats wide_x = widen(x, type, manner.factors, input_size(s));
+    Floats wide_w = widen(w, type, manner.factors, filter_size(s));
     Floats turned(wide_w.size()); /* [tap, C, K] */
     for (size_t k = 0; k < K; k++) {
         for (size_t i = 0; i < taps * C; i++) {
@@ -132,44 +168,46 @@ void conv_forward(const ConvSizes &s, cudnnDataType_t data, bool tf32, float alp
         }
     }
     Floats sum(output_size(s));
-    for_taps(s, [&](size_t from, size_t tap, size_t to) {
-        for (size_t c = 0; c < C; c++) {
+    for_taps(s, manner.backwards, [&](size_t from, size_t tap, size_t to) {
+        for (size_t i = 0; i < C; i++) {
+            size_t c = ith(i, C, manner.backwards);
             add_scaled(K, wide_x[from * C + c], &turned[(tap * C + c) * K], &sum[to * K]);
         }
     });
-    blend(sum, alpha, beta, y, type);
+    blend(sum, alpha, beta, manner, y, type);
 }
 
-void conv_backward_data(const ConvSizes &s, cudnnDataType_t data, bool tf32, float alpha,
-                        const void *w, const void *dy, float beta, void *dx)
+void conv_backward_data(const ConvSizes &s, cudnnDataType_t data, const ConvManner &manner,
+                        float alpha, const void *w, const void *dy, float beta, void *dx)
 {
     cudaDataType type = runtime_type(data);
     size_t C = (size_t)s.C, K = (size_t)s.K, taps = (size_t)(s.R * s.S);
-    Floats wide_w = widen(w, type, tf32, filter_size(s));
-    Floats wide_dy = widen(dy, type, tf32, output_size(s));
+    Floats wide_w = widen(w, type, manner.factors, filter_size(s));
+    Floats wide_dy = widen(dy, type, manner.factors, output_size(s));
     Floats sum(input_size(s));
-    for_taps(s, [&](size_t to, size_t tap, size_t from) {
-        for (size_t k = 0; k < K; k++) {
+    for_taps(s, manner.backwards, [&](size_t to, size_t tap, size_t from) {
+        for (size_t i = 0; i < K; i++) {
+            size_t k = ith(i, K, manner.backwards);
             add_scaled(C, wide_dy[from * K + k], &wide_w[(k * taps + tap) * C], &sum[to * C]);
         }
     });
-    blend(sum, alpha, beta, dx, type);
+    blend(sum, alpha, beta, manner, dx, type);
 }
 
-void conv_backward_filter(const ConvSizes &s, cudnnDataType_t data, bool tf32, float alpha,
-                          const void *x, const void *dy, float beta, void *dw)
+void conv_backward_filter(const ConvSizes &s, cudnnDataType_t data, const ConvManner &manner,
+                          float alpha, const void *x, const void *dy, float beta, void *dw)
 {
     cudaDataType type = runtime_type(data);
     size_t C = (size_t)s.C, K = (size_t)s.K, taps = (size_t)(s.R * s.S);
-    Floats wide_x = widen(x, type, tf32, input_size(s));
-    Floats wide_dy = widen(dy, type, tf32, output_size(s));
+    Floats wide_x = widen(x, type, manner.factors, input_size(s));
+    Floats wide_dy = widen(dy, type, manner.factors, output_size(s));
     Floats sum(filter_size(s));
-    for_taps(s, [&](size_t from, size_t tap, size_t y) {
+    for_taps(s, manner.backwards, [&](size_t from, size_t tap, size_t y) {
         for (size_t k = 0; k < K; k++) {
             add_scaled(C, wide_dy[y * K + k], &wide_x[from * C], &sum[(k * taps + tap) * C]);
         }
     });
-    blend(sum, alpha, beta, dw, type);
+    blend(sum, alpha, beta, manner, dw, type);
 }
 
 /* op(M) [rows, columns] in row-major order from column-major M with leading dimension ld. */

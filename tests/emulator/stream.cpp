@@ -42,6 +42,18 @@ cudaError_t enqueue(cudaStream_t handle, Work work)
     return cudaSuccess;
 }
 
+std::chrono::steady_clock::time_point device_time()
+{
+    return std::chrono::steady_clock::now() + state().time_shift;
+}
+
+void run_in(std::chrono::microseconds duration, const std::function<void()> &run)
+{
+    auto end = device_time() + duration;
+    run();
+    state().time_shift += end - device_time();
+}
+
 bool is_drained(const CUstream_st *stream)
 {
     return stream->queue.empty();
@@ -270,7 +282,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle)
     push(stream, {[] { return true; },
                   [e, ticket] {
                       e->completed = ticket > e->completed ? ticket : e->completed;
-                      e->time = std::chrono::steady_clock::now();
+                      e->time = device_time();
                       return true;
                   }});
     return cudaSuccess;

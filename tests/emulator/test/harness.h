@@ -70,5 +70,8 @@ void test_streams();
 void test_capture();
 void test_halves();
 void test_products();
+void test_convolutions();
+void test_heuristics();
+void test_cudnn_faults();
 
 #endif

@@ -116,6 +116,32 @@ static void expect_near_gradients(const Training *a, double scale_a, const Train
     free(y);
 }
 
+/* Trainings of this kind run with the same engines from now on: a device that chooses them by
+ * timing chooses now, and keeps its choices in the folder, whose name is made up. */
+static void fix_choices(TrainingKind *kind, char *folder)
+{
+    Training training;
+    assert_non_null(mkdtemp(folder));
+    kind->cache_dir = folder;
+    training_open(&training, kind);
+    training_step(&training, 0);
+    training_close(&training);
+}
+
+static void remove_folder(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    assert_non_null(entries);
+    const struct dirent *entry;
+    while ((entry = readdir(entries))) {
+        char *path = path_join(folder, entry->d_name);
+        unlink(path);
+        free(path);
+    }
+    closedir(entries);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 /* ---- tests -------------------------------------------------------------------------------------
  */
 
@@ -165,8 +191,10 @@ static void recorded_steps_are_the_eager_ones(void **state)
         skip(); /* the CPU records nothing */
     }
     for (int i = 0; i < 2; i++) {
+        char folder[] = "/tmp/rodeo-test-XXXXXX";
         TrainingKind kind = kind_here();
         kind.passes = passes[i];
+        fix_choices(&kind, folder);
         Training recorded;
         training_open(&recorded, &kind);
         kind.eager = true;
@@ -181,6 +209,7 @@ static void recorded_steps_are_the_eager_ones(void **state)
         expect_same_state(&recorded, &eager);
         training_close(&recorded);
         training_close(&eager);
+        remove_folder(folder);
     }
 }
 
@@ -226,9 +255,9 @@ static void a_saved_training_goes_on_with_the_same_bits(void **state)
 {
     (void)state;
     char folder[] = "/tmp/rodeo-test-XXXXXX";
-    assert_non_null(mkdtemp(folder));
-    char *path = mem_format("%s/state.safetensors", folder);
     TrainingKind kind = kind_here();
+    fix_choices(&kind, folder);
+    char *path = mem_format("%s/state.safetensors", folder);
     Training whole;
     Training first;
     Training second;
@@ -259,8 +288,7 @@ static void a_saved_training_goes_on_with_the_same_bits(void **state)
     training_close(&whole);
     training_close(&first);
     training_close(&second);
-    unlink(path);
-    rmdir(folder);
+    remove_folder(folder);
     free(path);
 }
 
@@ -402,8 +430,7 @@ static void choices_of_engines_are_kept(void **state)
         free(repaired);
         free(damaged[i]);
     }
-    unlink(path);
-    rmdir(folder);
+    remove_folder(folder);
     free(kept);
     free(again);
     free(path);

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define CUDNN_MAJOR      9
-#define CUDNN_MINOR      8
+#define CUDNN_MINOR      19
 #define CUDNN_PATCHLEVEL 0
 #define CUDNN_VERSION    (CUDNN_MAJOR * 10000 + CUDNN_MINOR * 100 + CUDNN_PATCHLEVEL)
 

@@ -58,7 +58,7 @@ static int read_options(Options *o, int argc, char **argv, Err *err)
         arg_flag("eager", &o->eager,
                  "Enqueue every operator in every step, instead of replaying a recorded step"),
         arg_text("cache_dir", "DIR", &o->cache_dir,
-                 "Where measured choices of algorithms are kept (default: nowhere)"),
+                 "Where the choices of measured engines are kept (default: nowhere)"),
         arg_flag("profile", &o->profile,
                  "Also print where the time of one step goes, by operator; they run one after the "
                  "other for it, so the sum can exceed the step's time"),
@@ -190,7 +190,7 @@ static void drain(Step *step, int pending)
     }
 }
 
-/* Three steps: the first allocates and chooses algorithms and is counted, the second may record. */
+/* Three steps: the first allocates and chooses engines and is counted, the second may record. */
 static double warm_up(Bench *b, double *first_ready)
 {
     Profile *count = profile_open(b->be, MOST_CALLS, false);

@@ -21,7 +21,7 @@ typedef struct {
     /* Compute type of the activations: "fp32", "tf32", "fp16", "bf16", or "auto" (NULL is auto):
      * fp16 where the GPU has tensor cores, else fp32. The CPU computes in fp32 only. */
     const char *precision;
-    const char *cache_dir; /* where measured choices of algorithms are kept; NULL: nowhere */
+    const char *cache_dir; /* where the choices of measured engines are kept; NULL: nowhere */
     /* Told, for people, what is about to take seconds; may be NULL. */
     void (*notice)(void *user, const char *text);
     void *notice_user;

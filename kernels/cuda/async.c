@@ -93,6 +93,7 @@ static void capture_begin(Backend *be)
     CudaBackend *cuda = cuda_backend(be);
     CUDA_CHECK(cudaStreamBeginCapture(cuda->lanes[0].stream, cudaStreamCaptureModeThreadLocal));
     cuda->capturing = true;
+    cuda->has_recorded = true;
 }
 
 static DeviceGraph *capture_end(Backend *be)

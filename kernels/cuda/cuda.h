@@ -69,6 +69,7 @@ typedef struct {
     size_t most_workspace; /* bytes that cuDNN may use in a lane */
     CudaBlock *outgrown;
     bool capturing;
+    bool has_recorded; /* some step, ever */
     CudaConvPlans *plans;
 } CudaBackend;
 

@@ -6,8 +6,7 @@
 
 #include <stdlib.h>
 
-#define SCRATCH_LEAST   ((size_t)16 << 20)
-#define WORKSPACE_LEAST ((size_t)4 << 20)
+#define SCRATCH_LEAST ((size_t)16 << 20)
 
 struct CudaBlock {
     void *memory;
@@ -114,6 +113,20 @@ void cuda_synchronize(Backend *be)
     }
 }
 
+/* Recorded steps may use the memory as long as there are any; else it is free once what is enqueued
+ * has run. */
+static void outgrow(CudaBackend *cuda, void *memory)
+{
+    if (memory != NULL && cuda->has_recorded) {
+        CudaBlock *old = mem_zeroed(1, sizeof *old);
+        *old = (CudaBlock){.memory = memory, .next = cuda->outgrown};
+        cuda->outgrown = old;
+    } else if (memory != NULL) {
+        cuda_synchronize(&cuda->base);
+        cuda_free(&cuda->base, memory);
+    }
+}
+
 static void *grow(CudaBackend *cuda, CudaGrowing *g, size_t bytes, size_t least)
 {
     if (bytes <= g->bytes) {
@@ -124,11 +137,7 @@ static void *grow(CudaBackend *cuda, CudaGrowing *g, size_t bytes, size_t least)
               "must have run with this shape before",
               bytes);
     }
-    if (g->memory) {
-        CudaBlock *old = mem_zeroed(1, sizeof *old);
-        *old = (CudaBlock){.memory = g->memory, .next = cuda->outgrown};
-        cuda->outgrown = old;
-    }
+    outgrow(cuda, g->memory);
     g->bytes = bytes > least ? bytes : least;
     g->memory = cuda_alloc(&cuda->base, g->bytes);
     return g->memory;
@@ -141,7 +150,7 @@ void *cuda_scratch(CudaBackend *cuda, size_t bytes)
 
 void *cuda_workspace(CudaBackend *cuda, size_t bytes)
 {
-    return grow(cuda, &cuda_lane(cuda)->workspace, bytes, WORKSPACE_LEAST);
+    return grow(cuda, &cuda_lane(cuda)->workspace, bytes, 0);
 }
 
 void cuda_free_outgrown(CudaBackend *cuda)

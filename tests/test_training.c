@@ -213,6 +213,45 @@ static void recorded_steps_are_the_eager_ones(void **state)
     }
 }
 
+/* An operator that needs more memory of the backend's own than anything before. */
+static void run_large_operator(Backend *be)
+{
+    const ConvShape s = {.N = 1, .H = 1, .W = 1, .C = 2100, .K = 4096, .R = 1, .stride = 1};
+    size_t weights = (size_t)s.C * (size_t)s.K * sizeof(float);
+    void *x = device_alloc(be, 4096 * sizeof(float));
+    float *dw = device_alloc(be, weights);
+    device_zero(be, x, 4096 * sizeof(float));
+    device_zero(be, dw, weights);
+    op_conv_wgrad(be, &s, x, x, true, dw, NULL);
+    device_synchronize(be);
+    device_free(be, x);
+    device_free(be, dw);
+}
+
+/* Evaluation between epochs has larger batches than the step. */
+static void recorded_steps_keep_their_memory(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    TrainingKind kind = kind_here();
+    fix_choices(&kind, folder);
+    Training a;
+    Training b;
+    training_open(&a, &kind);
+    training_open(&b, &kind);
+    for (int step = 0; step < 6; step++) {
+        training_step(&a, step);
+        training_step(&b, step);
+        if (step == 3) {
+            run_large_operator(a.be);
+        }
+    }
+    expect_same_state(&a, &b);
+    training_close(&a);
+    training_close(&b);
+    remove_folder(folder);
+}
+
 static int steps_against_the_cpu(void)
 {
     const char *text = getenv("RODEO_TEST_STEPS");
@@ -446,6 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(separate_passes_mean_the_same),
         cmocka_unit_test(recorded_steps_are_the_eager_ones),
+        cmocka_unit_test(recorded_steps_keep_their_memory),
         cmocka_unit_test(losses_follow_the_cpu),
         cmocka_unit_test(a_saved_training_goes_on_with_the_same_bits),
         cmocka_unit_test(choices_of_engines_are_kept),

@@ -192,9 +192,9 @@ template <typename T> __device__ static void write_pixel(const Sums *sum, T *to)
 
 /* across: tiles beside each other in a crop. blockIdx.x counts tiles row by row, picture by
  * picture. */
-template <typename T>
+template <typename T, bool BLOCKS>
 __global__ void __launch_bounds__(BLOCK)
-    augment(int resize, int crop, int across, bool blocks, const uint8_t *__restrict__ pixels,
+    augment(int resize, int crop, int across, const uint8_t *__restrict__ pixels,
             const AugmentItem *items, T *y)
 {
     __shared__ Filter columns, rows;
@@ -253,22 +253,31 @@ __global__ void __launch_bounds__(BLOCK)
         int c = c0 + e * c_step;
         if (r < height && c < width) {
             int at = p.start + (row0 + r) * p.down + (column0 + c) * p.across;
-            at = blocks ? in_blocks(at, crop) : at;
+            at = BLOCKS ? in_blocks(at, crop) : at;
             write_pixel(&sums[e], out + (int64_t)at * CUDA_PICTURE_CHANNELS);
         }
     }
+}
+
+template <typename T, bool BLOCKS>
+static void launch_augment(CudaBackend *cuda, const AugmentShape *s, const uint8_t *pixels,
+                           const AugmentItem *items, void *y)
+{
+    int across = (int)divide_up(s->crop, SIDE);
+    dim3 grid((unsigned)((int64_t)s->N * across * across));
+    launch(cuda, "augment", augment<T, BLOCKS>, grid, dim3(BLOCK), s->resize, s->crop, across,
+           pixels, items, (T *)y);
 }
 
 void cuda_augment(Backend *be, const AugmentShape *s, const uint8_t *pixels,
                   const AugmentItem *items, void *y)
 {
     CudaBackend *cuda = cuda_backend(be);
-    int across = (int)divide_up(s->crop, SIDE);
-    bool blocks = be->picture_blocks && s->crop % 2 == 0;
-    dim3 grid((unsigned)((int64_t)s->N * across * across));
-#define CALL(T)                                                                                    \
-    launch(cuda, "augment", augment<T>, grid, dim3(BLOCK), s->resize, s->crop, across, blocks,     \
-           pixels, items, (T *)y)
+    if (be->picture_blocks && s->crop % 2 == 0) {
+        launch_augment<__nv_bfloat16, true>(cuda, s, pixels, items, y);
+        return;
+    }
+#define CALL(T) launch_augment<T, false>(cuda, s, pixels, items, y)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL
 }

@@ -128,15 +128,36 @@ template <typename T> struct Gradients {
     bool relu;
 };
 
+/* One vector of the operands, as they are in memory. */
+template <typename T, int V> struct Operands {
+    Packed<T, V> x, y, dy, dy_add;
+};
+
+/* y is only needed for the mask, and only where it does not follow from x. */
+template <typename T, int V>
+__device__ static inline Operands<T, V> fetch_operands(const Gradients<T> &p, int64_t at)
+{
+    Operands<T, V> o;
+    o.x = fetch<T, V>(p.x + at);
+    o.dy = fetch<T, V>(p.dy + at);
+    if (p.dy_add != NULL) {
+        o.dy_add = fetch<T, V>(p.dy_add + at);
+    }
+    if (p.relu && p.dresidual != NULL) {
+        o.y = fetch<T, V>(p.y + at);
+    }
+    return o;
+}
+
 /* g = the gradient behind the ReLU's mask at one vector; x is that vector's input. */
 template <typename T, int V>
 __device__ static inline void masked_gradient(const Gradients<T> &p, const Channels<V> &ch,
-                                              int64_t at, const float x[V], float g[V])
+                                              const Operands<T, V> &o, const float x[V], float g[V])
 {
-    load<T, V>(p.dy + at, g);
+    widen<T, V>(o.dy, g);
     if (p.dy_add != NULL) {
         float more[V];
-        load<T, V>(p.dy_add + at, more);
+        widen<T, V>(o.dy_add, more);
 #pragma unroll
         for (int i = 0; i < V; i++) {
             g[i] += more[i];
@@ -147,7 +168,7 @@ __device__ static inline void masked_gradient(const Gradients<T> &p, const Chann
     }
     if (p.dresidual != NULL) {
         float y[V];
-        load<T, V>(p.y + at, y);
+        widen<T, V>(o.y, y);
 #pragma unroll
         for (int i = 0; i < V; i++) {
             g[i] = y[i] <= 0.0f ? 0.0f : g[i];
@@ -160,12 +181,34 @@ __device__ static inline void masked_gradient(const Gradients<T> &p, const Chann
     }
 }
 
-/* Sums of g and g (x - mean); writes the residual's gradient. */
+#define GRADIENT_ROWS 2 /* fetched at once */
+
+/* Adds one vector to the sums of g and g (x - mean), and writes the residual's gradient. */
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
+__device__ static inline void add_gradient(const Gradients<T> &p, const Channels<V> &ch, int64_t at,
+                                           const Operands<T, V> &o, float sum[V],
+                                           float projected[V])
+{
+    float x[V];
+    float g[V];
+    widen<T, V>(o.x, x);
+    masked_gradient<T, V>(p, ch, o, x, g);
+    if (p.dresidual != NULL) {
+        store<T, V>(p.dresidual + at, g);
+    }
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        float used = p.dresidual != NULL ? rounded<T>(g[i]) : g[i];
+        sum[i] += used;
+        projected[i] = fmaf(used, x[i] - ch.mean[i], projected[i]);
+    }
+}
+
+template <typename T, int V>
+__global__ static void __launch_bounds__(NORM_THREADS, NORM_RESIDENT)
     gradient_sums_kernel(NormLayout l, Gradients<T> p, float *partial)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread_backwards(l);
     float sum[V] = {};
     float projected[V] = {};
     if (t.active) {
@@ -173,29 +216,76 @@ __global__ static void __launch_bounds__(NORM_THREADS)
         Channels<V> ch =
             read_channels<V>(p.mean + own, p.invstd + own, SPREAD_IS_INVSTD, p.gamma, p.beta, t.c);
         int64_t base = (int64_t)t.group * l.rows * l.C + t.c;
-#pragma unroll 2
-        for (int64_t r = t.first; r < t.end; r += l.down) {
-            int64_t at = base + r * l.C;
-            float x[V];
-            float g[V];
-            load<T, V>(p.x + at, x);
-            masked_gradient<T, V>(p, ch, at, x, g);
-            if (p.dresidual != NULL) {
-                store<T, V>(p.dresidual + at, g);
+        int64_t r = t.first;
+        for (; r + (GRADIENT_ROWS - 1) * l.down < t.end; r += GRADIENT_ROWS * l.down) {
+            Operands<T, V> o[GRADIENT_ROWS];
+#pragma unroll
+            for (int i = 0; i < GRADIENT_ROWS; i++) {
+                o[i] = fetch_operands<T, V>(p, base + (r + i * l.down) * l.C);
             }
 #pragma unroll
-            for (int i = 0; i < V; i++) {
-                float used = p.dresidual != NULL ? rounded<T>(g[i]) : g[i];
-                sum[i] += used;
-                projected[i] = fmaf(used, x[i] - ch.mean[i], projected[i]);
+            for (int i = 0; i < GRADIENT_ROWS; i++) {
+                add_gradient<T, V>(p, ch, base + (r + i * l.down) * l.C, o[i], sum, projected);
             }
+        }
+        for (; r < t.end; r += l.down) {
+            int64_t at = base + r * l.C;
+            add_gradient<T, V>(p, ch, at, fetch_operands<T, V>(p, at), sum, projected);
         }
     }
     norm_store_sums<V>(l, t, sum, projected, partial);
 }
 
+/* dx = scale g - shift - slope (x - mean) */
+template <int V> struct Factors {
+    float scale[V], shift[V], slope[V];
+};
+
+template <int V>
+__device__ static inline Factors<V> read_factors(const float *factors, int group, int C, int c)
+{
+    Factors<V> f;
+    const float *own = factors + (int64_t)group * 3 * C + c;
+    norm_channels<V>(own, f.scale);
+    norm_channels<V>(own + C, f.shift);
+    norm_channels<V>(own + 2 * (int64_t)C, f.slope);
+    return f;
+}
+
+/* What dx follows from: where there was a residual, g is its gradient. */
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
+__device__ static inline Operands<T, V> fetch_for_dx(const Gradients<T> &p, int64_t at)
+{
+    if (p.dresidual == NULL) {
+        return fetch_operands<T, V>(p, at);
+    }
+    Operands<T, V> o;
+    o.x = fetch<T, V>(p.x + at);
+    o.dy = fetch<T, V>(p.dresidual + at);
+    return o;
+}
+
+template <typename T, int V>
+__device__ static inline void write_dx(const Gradients<T> &p, const Channels<V> &ch,
+                                       const Factors<V> &f, int64_t at, const Operands<T, V> &o)
+{
+    float x[V];
+    float g[V];
+    widen<T, V>(o.x, x);
+    if (p.dresidual != NULL) {
+        widen<T, V>(o.dy, g);
+    } else {
+        masked_gradient<T, V>(p, ch, o, x, g);
+    }
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        g[i] = fmaf(f.scale[i], g[i], -f.shift[i]) - f.slope[i] * (x[i] - ch.mean[i]);
+    }
+    store<T, V>(p.dx + at, g);
+}
+
+template <typename T, int V>
+__global__ static void __launch_bounds__(NORM_THREADS, NORM_RESIDENT)
     dx_kernel(NormLayout l, Gradients<T> p, const float *factors)
 {
     NormThread t = norm_thread(l);
@@ -205,30 +295,23 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     int64_t own = (int64_t)t.group * l.C;
     Channels<V> ch =
         read_channels<V>(p.mean + own, p.invstd + own, SPREAD_IS_INVSTD, p.gamma, p.beta, t.c);
-    float scale[V];
-    float shift[V];
-    float slope[V];
-    const float *factor = factors + 3 * own + t.c;
-    norm_channels<V>(factor, scale);
-    norm_channels<V>(factor + l.C, shift);
-    norm_channels<V>(factor + 2 * (int64_t)l.C, slope);
+    Factors<V> f = read_factors<V>(factors, t.group, l.C, t.c);
     int64_t base = (int64_t)t.group * l.rows * l.C + t.c;
-#pragma unroll 2
-    for (int64_t r = t.first; r < t.end; r += l.down) {
-        int64_t at = base + r * l.C;
-        float x[V];
-        float g[V];
-        load<T, V>(p.x + at, x);
-        if (p.dresidual != NULL) {
-            load<T, V>(p.dresidual + at, g);
-        } else {
-            masked_gradient<T, V>(p, ch, at, x, g);
+    int64_t r = t.first;
+    for (; r + (GRADIENT_ROWS - 1) * l.down < t.end; r += GRADIENT_ROWS * l.down) {
+        Operands<T, V> o[GRADIENT_ROWS];
+#pragma unroll
+        for (int i = 0; i < GRADIENT_ROWS; i++) {
+            o[i] = fetch_for_dx<T, V>(p, base + (r + i * l.down) * l.C);
         }
 #pragma unroll
-        for (int i = 0; i < V; i++) {
-            g[i] = fmaf(scale[i], g[i], -shift[i]) - slope[i] * (x[i] - ch.mean[i]);
+        for (int i = 0; i < GRADIENT_ROWS; i++) {
+            write_dx<T, V>(p, ch, f, base + (r + i * l.down) * l.C, o[i]);
         }
-        store<T, V>(p.dx + at, g);
+    }
+    for (; r < t.end; r += l.down) {
+        int64_t at = base + r * l.C;
+        write_dx<T, V>(p, ch, f, at, fetch_for_dx<T, V>(p, at));
     }
 }
 

@@ -95,14 +95,27 @@ template <typename T, int V> struct alignas(sizeof(T) * V) Packed {
     T element[V];
 };
 
-/* V elements from p, which is aligned to V elements, as float32. */
-template <typename T, int V> __device__ static inline void load(const T *p, float x[V])
+/* V elements from p, which is aligned to V elements, as they are in memory. Fetching several before
+ * the first is widened keeps that many loads under way, which is what memory-bound kernels live on.
+ */
+template <typename T, int V> __device__ static inline Packed<T, V> fetch(const T *p)
 {
-    Packed<T, V> packed = *reinterpret_cast<const Packed<T, V> *>(p);
+    return *reinterpret_cast<const Packed<T, V> *>(p);
+}
+
+template <typename T, int V>
+__device__ static inline void widen(const Packed<T, V> &packed, float x[V])
+{
 #pragma unroll
     for (int i = 0; i < V; i++) {
         x[i] = to_float(packed.element[i]);
     }
+}
+
+/* V elements from p, which is aligned to V elements, as float32. */
+template <typename T, int V> __device__ static inline void load(const T *p, float x[V])
+{
+    widen<T, V>(fetch<T, V>(p), x);
 }
 
 template <typename T, int V> __device__ static inline void store(T *p, const float x[V])

@@ -45,11 +45,14 @@ size_t norm_partial_bytes(const NormLayout *l)
 /* ---- sums over x -------------------------------------------------------------------------------
  */
 
+#define SUM_ROWS 4 /* fetched at once */
+
 template <typename T, int V>
-__device__ static inline void add_row(const T *p, const float k[V], float sum[V], float squares[V])
+__device__ static inline void add_row(const Packed<T, V> &row, const float k[V], float sum[V],
+                                      float squares[V])
 {
     float x[V];
-    load<T, V>(p, x);
+    widen<T, V>(row, x);
 #pragma unroll
     for (int i = 0; i < V; i++) {
         float d = x[i] - k[i];
@@ -62,16 +65,27 @@ template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     sum_kernel(NormLayout l, const T *x, float *partial)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread_backwards(l);
     float sum[V] = {};
     float squares[V] = {};
     if (t.active) {
         const T *group = x + (int64_t)t.group * l.rows * l.C + t.c;
         float k[V];
         load<T, V>(group, k);
-#pragma unroll 4
-        for (int64_t r = t.first; r < t.end; r += l.down) {
-            add_row<T, V>(group + r * l.C, k, sum, squares);
+        int64_t r = t.first;
+        for (; r + (SUM_ROWS - 1) * l.down < t.end; r += SUM_ROWS * l.down) {
+            Packed<T, V> row[SUM_ROWS];
+#pragma unroll
+            for (int i = 0; i < SUM_ROWS; i++) {
+                row[i] = fetch<T, V>(group + (r + i * l.down) * l.C);
+            }
+#pragma unroll
+            for (int i = 0; i < SUM_ROWS; i++) {
+                add_row<T, V>(row[i], k, sum, squares);
+            }
+        }
+        for (; r < t.end; r += l.down) {
+            add_row<T, V>(fetch<T, V>(group + r * l.C), k, sum, squares);
         }
     }
     norm_store_sums<V>(l, t, sum, squares, partial);

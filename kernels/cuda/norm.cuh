@@ -12,7 +12,9 @@
 #include "kernels/cuda/device.cuh"
 
 #define NORM_THREADS 256
-#define NORM_BLOCKS  1024 /* aimed at: fills the largest GPUs, and gives short sums */
+#define NORM_RESIDENT                                                                              \
+    2 /* blocks that an SM holds at least, of the kernels that need most registers */
+#define NORM_BLOCKS 1024 /* aimed at: fills the largest GPUs, and gives short sums */
 
 typedef struct {
     int groups, C, V;
@@ -41,21 +43,35 @@ size_t norm_partial_bytes(const NormLayout *l);
 
 /* A thread's place. */
 struct NormThread {
-    int group, c;       /* c: first of its V channels */
-    bool active;        /* c lies within C */
-    int64_t first, end; /* its rows within the group: first, first + down, ... below end */
+    int group, chunk, c; /* c: first of its V channels */
+    bool active;         /* c lies within C */
+    int64_t first, end;  /* its rows within the group: first, first + down, ... below end */
 };
 
-__device__ static inline NormThread norm_thread(const NormLayout &l)
+__device__ static inline NormThread norm_thread_at(const NormLayout &l, int group, int chunk)
 {
     NormThread t;
-    t.group = (int)blockIdx.z;
+    t.group = group;
+    t.chunk = chunk;
     t.c = ((int)blockIdx.y * l.across + (int)threadIdx.x) * l.V;
     t.active = t.c < l.C;
-    int64_t begin = (int64_t)blockIdx.x * l.chunk_rows;
+    int64_t begin = (int64_t)chunk * l.chunk_rows;
     t.first = begin + threadIdx.y;
     t.end = begin + l.chunk_rows < l.rows ? begin + l.chunk_rows : l.rows;
     return t;
+}
+
+__device__ static inline NormThread norm_thread(const NormLayout &l)
+{
+    return norm_thread_at(l, (int)blockIdx.z, (int)blockIdx.x);
+}
+
+/* The same from the last chunk to the first, for the first of two passes over a tensor: the end of
+ * what the operator before has written is still in the L2 cache, and the second pass finds the
+ * beginning there. Blocks start in the order of blockIdx. */
+__device__ static inline NormThread norm_thread_backwards(const NormLayout &l)
+{
+    return norm_thread_at(l, l.groups - 1 - (int)blockIdx.z, l.chunks - 1 - (int)blockIdx.x);
 }
 
 /* V float32 values of the thread's channels from p [C]. */
@@ -81,7 +97,7 @@ __device__ static inline void norm_store_sums(const NormLayout &l, const NormThr
         sums[V + i][thread] = b[i];
     }
     __syncthreads();
-    float *chunk = partial + ((int64_t)t.group * l.chunks + blockIdx.x) * 2 * l.C;
+    float *chunk = partial + ((int64_t)t.group * l.chunks + t.chunk) * 2 * l.C;
     int first_c = (int)blockIdx.y * l.across * V;
     for (int k = thread; k < 2 * V * l.across; k += NORM_THREADS) {
         int which = k / (V * l.across);

@@ -81,21 +81,39 @@ __device__ static inline PoolChannels<V> pool_channels(const PoolNorm &n, int gr
     return ch;
 }
 
-/* Takes the three positions of row h around column 2q into the maxima, as window positions `first`
- * to first + 2. A value replaces an equal one only if that stands later; a NaN stays. */
+/* The three positions of a row around column 2q; those outside of the picture are left out. */
+template <typename T, int V> struct PoolRow {
+    Packed<T, V> x[3];
+    bool inside[3];
+};
+
 template <typename T, int V>
-__device__ static inline void take_row(const PoolShape &s, const T *picture, int h, int q, int c,
-                                       const PoolChannels<V> &ch, int first, Maxima<V> &m)
+__device__ static inline PoolRow<T, V> fetch_row(const PoolShape &s, const T *picture, int h, int q,
+                                                 int c)
 {
-    if (h < 0 || h >= s.H) {
-        return;
-    }
+    PoolRow<T, V> row;
 #pragma unroll
     for (int k = 0; k < 3; k++) {
         int w = 2 * q - 1 + k;
-        if (w >= 0 && w < s.W) {
+        row.inside[k] = h >= 0 && h < s.H && w >= 0 && w < s.W;
+        if (row.inside[k]) {
+            row.x[k] = fetch<T, V>(picture + ((int64_t)h * s.W + w) * s.C + c);
+        }
+    }
+    return row;
+}
+
+/* Takes a row into the maxima, as window positions `first` to first + 2. A value replaces an equal
+ * one only if that stands later; a NaN stays. */
+template <typename T, int V>
+__device__ static inline void take_row(const PoolRow<T, V> &row, const PoolChannels<V> &ch,
+                                       int first, Maxima<V> &m)
+{
+#pragma unroll
+    for (int k = 0; k < 3; k++) {
+        if (row.inside[k]) {
             float x[V];
-            load<T, V>(picture + ((int64_t)h * s.W + w) * s.C + c, x);
+            widen<T, V>(row.x[k], x);
 #pragma unroll
             for (int i = 0; i < V; i++) {
                 float value = fmaf(x[i] - ch.mean[i], ch.scale[i], ch.beta[i]);
@@ -152,12 +170,14 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     int first = strip * STRIP;
     int end = first + STRIP < s.P ? first + STRIP : s.P;
     Maxima<V> above = no_maxima<V>();
-    take_row<T, V>(s, from, 2 * first - 1, q, c, ch, 0, above);
+    take_row<T, V>(fetch_row<T, V>(s, from, 2 * first - 1, q, c), ch, 0, above);
     for (int p = first; p < end; p++) {
         Maxima<V> m = above;
         Maxima<V> below = no_maxima<V>();
-        take_row<T, V>(s, from, 2 * p, q, c, ch, 3, m);
-        take_row<T, V>(s, from, 2 * p + 1, q, c, ch, 0, below);
+        PoolRow<T, V> middle_row = fetch_row<T, V>(s, from, 2 * p, q, c);
+        PoolRow<T, V> lower_row = fetch_row<T, V>(s, from, 2 * p + 1, q, c);
+        take_row<T, V>(middle_row, ch, 3, m);
+        take_row<T, V>(lower_row, ch, 0, below);
         take_maxima<V>(below, 6, m);
         int64_t at = ((picture * s.P + p) * s.Q + q) * s.C + c;
         store<T, V>(y + at, m.value);
@@ -234,26 +254,33 @@ __device__ static inline void pooled_gradient(const StemGradients<T> &p, int64_t
     }
 }
 
+/* Row r of the thread's group, counted from the first group; run_stem_bprop checks that it fits. */
+__device__ static inline int position_of(const NormLayout &l, const NormThread &t, int64_t r)
+{
+    return t.group * (int)l.rows + (int)r;
+}
+
 /* Sums of g and g (x - mean) over the pooled positions of a group, which are the layout's rows. */
 template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     stem_sums_kernel(NormLayout l, PoolShape s, StemGradients<T> p, float *partial)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread_backwards(l);
     float sum[V] = {};
     float projected[V] = {};
     if (t.active) {
         float mean[V];
         norm_channels<V>(p.mean + (int64_t)t.group * l.C + t.c, mean);
         for (int64_t r = t.first; r < t.end; r += l.down) {
-            int64_t row = (int64_t)t.group * l.rows + r;
-            int q = (int)(row % s.Q);
-            int64_t line = row / s.Q;
-            int top = 2 * (int)(line % s.P) - 1;
-            const T *picture = p.x + line / s.P * s.H * s.W * s.C + t.c;
+            int row = position_of(l, t, r);
+            int line = row / s.Q;
+            int q = row - line * s.Q;
+            int picture_index = line / s.P;
+            int top = 2 * (line - picture_index * s.P) - 1;
+            const T *picture = p.x + (int64_t)picture_index * s.H * s.W * s.C + t.c;
             float g[V];
             Packed<uint8_t, V> places;
-            pooled_gradient<T, V>(p, row * l.C + t.c, g, places);
+            pooled_gradient<T, V>(p, (int64_t)row * l.C + t.c, g, places);
 #pragma unroll
             for (int i = 0; i < V; i++) {
                 int place = places.element[i];
@@ -273,7 +300,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
 /* The gradient that reaches position (h, w) of a picture, from every window that contains it. */
 template <typename T, int V>
 __device__ static inline void gather_gradient(const PoolShape &s, const StemGradients<T> &p,
-                                              int64_t picture, int h, int w, int c, float g[V])
+                                              int picture, int h, int w, int c, float g[V])
 {
 #pragma unroll
     for (int i = 0; i < V; i++) {
@@ -284,7 +311,8 @@ __device__ static inline void gather_gradient(const PoolShape &s, const StemGrad
             int place = (h - (2 * row - 1)) * 3 + (w - (2 * q - 1));
             float more[V];
             Packed<uint8_t, V> places;
-            pooled_gradient<T, V>(p, ((picture * s.P + row) * s.Q + q) * s.C + c, more, places);
+            int64_t at = (int64_t)((picture * s.P + row) * s.Q + q) * s.C + c;
+            pooled_gradient<T, V>(p, at, more, places);
 #pragma unroll
             for (int i = 0; i < V; i++) {
                 g[i] += places.element[i] == place ? more[i] : 0.0f;
@@ -294,7 +322,7 @@ __device__ static inline void gather_gradient(const PoolShape &s, const StemGrad
 }
 
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
+__global__ static void __launch_bounds__(NORM_THREADS, NORM_RESIDENT)
     stem_dx_kernel(NormLayout l, PoolShape s, StemGradients<T> p, const float *factors)
 {
     NormThread t = norm_thread(l);
@@ -312,18 +340,21 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     norm_channels<V>(factor + l.C, shift);
     norm_channels<V>(factor + 2 * (int64_t)l.C, slope);
     for (int64_t r = t.first; r < t.end; r += l.down) {
-        int64_t row = (int64_t)t.group * l.rows + r;
-        int w = (int)(row % s.W);
-        int64_t line = row / s.W;
+        int row = position_of(l, t, r);
+        int line = row / s.W;
+        int w = row - line * s.W;
+        int picture = line / s.H;
+        int64_t at = (int64_t)row * l.C + t.c;
+        Packed<T, V> packed = fetch<T, V>(p.x + at);
         float x[V];
         float g[V];
-        load<T, V>(p.x + row * l.C + t.c, x);
-        gather_gradient<T, V>(s, p, line / s.H, (int)(line % s.H), w, t.c, g);
+        gather_gradient<T, V>(s, p, picture, line - picture * s.H, w, t.c, g);
+        widen<T, V>(packed, x);
 #pragma unroll
         for (int i = 0; i < V; i++) {
             g[i] = fmaf(scale[i], g[i], -shift[i]) - slope[i] * (x[i] - mean[i]);
         }
-        store<T, V>(p.dx + row * l.C + t.c, g);
+        store<T, V>(p.dx + at, g);
     }
 }
 
@@ -336,6 +367,10 @@ static void run_stem_bprop(CudaBackend *cuda, const StemShape *s, const StemGrad
     PoolShape shape = pool_shape(s, V);
     NormLayout pooled = norm_layout(s->groups, (int64_t)s->N * shape.P * shape.Q, s->C, V);
     NormLayout all = norm_layout(s->groups, (int64_t)s->N * s->H * s->W, s->C, V);
+    if (all.groups * all.rows > INT32_MAX) {
+        fatal("a stem of %lld positions is too large for a GPU",
+              (long long)(all.groups * all.rows));
+    }
     size_t partial_bytes = norm_partial_bytes(&pooled);
     char *scratch = (char *)cuda_scratch(cuda, partial_bytes + norm_factor_bytes(s->groups, s->C));
     float *partial = (float *)scratch;

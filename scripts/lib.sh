@@ -51,3 +51,14 @@ find_cuda_clang() {
     done
     return 1
 }
+
+# find_cuobjdump: the toolkit's disassembler, or the one that scripts/bootstrap --reference installs.
+find_cuobjdump() {
+    local candidate nvcc
+    nvcc=$(find_nvcc) || return 1
+    for candidate in cuobjdump "$(dirname "$(realpath "$nvcc")")/cuobjdump" \
+        .venv-disassembler/lib/python*/site-packages/nvidia/cu*/bin/cuobjdump; do
+        command -v "$candidate" && return
+    done
+    return 1
+}

@@ -140,6 +140,11 @@ void log_note(Log *log, const char *format, ...)
     va_end(args);
 }
 
+void log_note_text(void *log, const char *text)
+{
+    log_note(log, "%s", text);
+}
+
 void log_passing(Log *log, const char *format, ...)
 {
     va_list args;

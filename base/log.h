@@ -24,6 +24,10 @@ int log_tee(Log *log, const char *path, Err *err);
 void log_result(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_note(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* log_note of a text, for those who tell texts through a function and a pointer of the caller's;
+ * `log` is the Log. */
+void log_note_text(void *log, const char *text);
+
 /* As a note, but not kept in the log file: for what matters only while it happens. */
 void log_passing(Log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

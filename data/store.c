@@ -73,8 +73,8 @@ static size_t lay_out(Store *store)
 
 /* ---- choosing ------------------------------------------------------------------------------- */
 
-/* What must stay free on the device beside the pictures: libraries' workspaces and what other
- * programs may still ask for. */
+/* What must stay free on the device beside the pictures: libraries' workspaces, which take up to a
+ * twelfth of it, and what other programs may still ask for. */
 static bool fits_device(const Store *store, size_t bytes, size_t *free_bytes)
 {
     size_t total;

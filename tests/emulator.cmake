@@ -14,6 +14,9 @@ set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_
 add_test(NAME test_emulator COMMAND test_emulator)
 set_tests_properties(test_emulator PROPERTIES TIMEOUT 300 LABELS emulated)
 
+rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
+set_tests_properties(test_conv_choice PROPERTIES LABELS emulated)
+
 foreach(precision fp32 tf32 fp16 bf16)
   add_test(NAME test_training_emulated_${precision} COMMAND test_training)
   set_tests_properties(test_training_emulated_${precision} PROPERTIES
@@ -30,4 +33,4 @@ endforeach()
 add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
          ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})
 set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulated)
-add_custom_target(emulated DEPENDS test_emulator test_training test_backend_ops train evaluate demo_data)
+add_custom_target(emulated DEPENDS test_emulator test_conv_choice test_training test_backend_ops train evaluate demo_data)

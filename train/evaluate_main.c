@@ -71,6 +71,7 @@ typedef struct {
     Backend *be;
     Net *net;
     Input input;
+    char *folder; /* where the files go */
 } Evaluator;
 
 static int open_checkpoint(Evaluator *e, Err *err)
@@ -90,18 +91,14 @@ static int open_checkpoint(Evaluator *e, Err *err)
     return 0;
 }
 
-static void note(void *log, const char *text)
-{
-    log_note(log, "%s", text);
-}
-
 static int open_network(Evaluator *e, Err *err)
 {
     const Settings *s = &e->saved;
     DeviceOptions device = {.threads = e->options->threads,
                             .gpu = e->options->gpu,
                             .precision = e->options->precision,
-                            .notice = note,
+                            .cache_dir = e->folder,
+                            .notice = log_note_text,
                             .notice_user = e->log};
     NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
                                   .width = s->arch_width,
@@ -208,6 +205,7 @@ static char *output_folder(const Options *options)
 
 static int evaluate(Evaluator *e, Err *err)
 {
+    e->folder = output_folder(e->options);
     if (open_checkpoint(e, err) != 0 || open_data(e, err) != 0 || open_network(e, err) != 0) {
         return -1;
     }
@@ -215,18 +213,16 @@ static int evaluate(Evaluator *e, Err *err)
     log_note(e->log, "Checkpoint of %s, %s width %d; device: %s.",
              checkpoint_place(&e->state, place), e->saved.arch, e->saved.arch_width,
              device_description(e->be));
-    char *folder = output_folder(e->options);
-    int rc = path_make_folders(folder, err);
+    int rc = path_make_folders(e->folder, err);
     if (rc == 0) {
-        rc = evaluate_set(e, CORPUS_SOURCE_TEST, "source", folder, err);
+        rc = evaluate_set(e, CORPUS_SOURCE_TEST, "source", e->folder, err);
     }
     if (rc == 0) {
-        rc = evaluate_set(e, CORPUS_TARGET, "target", folder, err);
+        rc = evaluate_set(e, CORPUS_TARGET, "target", e->folder, err);
     }
     if (rc == 0) {
-        log_note(e->log, "Confusion matrices and predictions are in %s", folder);
+        log_note(e->log, "Confusion matrices and predictions are in %s", e->folder);
     }
-    free(folder);
     return rc;
 }
 
@@ -251,6 +247,7 @@ int main(int argc, char **argv)
     pool_close(e.pool);
     safetensors_close(e.file);
     settings_free(&e.saved);
+    free(e.folder);
     log_close(e.log);
     return rc == 0 ? 0 : 1;
 }

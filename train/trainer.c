@@ -31,11 +31,6 @@ static const char *choose_precision(const Settings *s)
     return s->dump_plan && strcmp(s->precision, "auto") == 0 ? "fp32" : s->precision;
 }
 
-static void note(void *log, const char *text)
-{
-    log_note(log, "%s", text);
-}
-
 static int open_device(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
@@ -43,7 +38,7 @@ static int open_device(Trainer *t, Err *err)
                              .gpu = s->gpu,
                              .precision = choose_precision(s),
                              .cache_dir = s->logdir,
-                             .notice = note,
+                             .notice = log_note_text,
                              .notice_user = t->log};
     t->be = device_open(s->device, &options, err);
     if (!t->be) {

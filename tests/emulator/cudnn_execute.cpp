@@ -164,5 +164,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
         return cudnn_fault(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED,
                            "the plan or the variant pack is not finalized");
     }
+    if (plan->values.at(CUDNN_ATTR_EXECUTION_PLAN_HANDLE).pointers[0] != handle) {
+        return cudnn_fault(CUDNN_STATUS_BAD_PARAM, "the plan was made with another handle");
+    }
     return execute(handle, *plan, *pack);
 }

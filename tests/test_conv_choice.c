@@ -1,0 +1,145 @@
+/* Which engine is taken of those that cuDNN offers, on the emulator, whose engines take made-up
+ * times: in half types its number 30 is always the fastest that may be used, and wants a workspace.
+ */
+#include "base/mem.h"
+#include "base/path.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define SHAPES 24
+
+typedef struct {
+    int told;
+    char *text;
+} Told;
+
+static void take_notice(void *user, const char *text)
+{
+    Told *told = user;
+    told->told++;
+    free(told->text);
+    told->text = mem_string(text);
+}
+
+static Backend *open_gpu(char *folder, Told *told)
+{
+    Err err = {""};
+    DeviceOptions options = {
+        .precision = "fp16", .cache_dir = folder, .notice = take_notice, .notice_user = told};
+    Backend *be = device_open("cuda", &options, &err);
+    if (be == NULL) {
+        fail_msg("%s", err.text);
+    }
+    return be;
+}
+
+/* Runs convolutions of different sizes; device_event_record then writes the choices. */
+static void run_convolutions(Backend *be, void *x, void *w, void *y)
+{
+    DeviceEvent *event = device_event_open(be);
+    for (int i = 0; i < SHAPES; i++) {
+        ConvShape s = {.N = 1, .H = 3 + i, .W = 3, .C = 8, .K = 8, .R = 3, .stride = 1, .pad = 1};
+        op_conv_fprop(be, &s, x, w, NULL, y);
+    }
+    device_event_record(be, event);
+    device_event_wait(be, event);
+    device_event_close(be, event);
+}
+
+/* The text of the folder's only file, which is removed with the folder. */
+static char *take_choices(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    char *text = NULL;
+    const struct dirent *entry;
+    while ((entry = readdir(entries))) {
+        if (entry->d_name[0] != '.') {
+            char *path = path_join(folder, entry->d_name);
+            assert_null(text);
+            text = path_read(path, NULL, NULL);
+            unlink(path);
+            free(path);
+        }
+    }
+    closedir(entries);
+    assert_int_equal(rmdir(folder), 0);
+    assert_non_null(text);
+    return text;
+}
+
+static int count_of(const char *text, const char *what)
+{
+    int count = 0;
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+/* Measures in a device with `left` bytes of free memory (0: all of it). */
+static char *choices_with(size_t left)
+{
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    Told told = {0};
+    assert_non_null(mkdtemp(folder));
+    Backend *be = open_gpu(folder, &told);
+    void *x = device_alloc(be, 65536);
+    void *w = device_alloc(be, 65536);
+    void *y = device_alloc(be, 65536);
+    device_zero(be, x, 65536);
+    device_zero(be, w, 65536);
+    size_t free_bytes;
+    size_t total_bytes;
+    device_memory(be, &free_bytes, &total_bytes);
+    void *ballast = left > 0 ? device_alloc(be, free_bytes - left) : NULL;
+    run_convolutions(be, x, w, y);
+    assert_int_equal(told.told, 1);
+    assert_non_null(strstr(told.text, folder));
+    device_free(be, x);
+    device_free(be, w);
+    device_free(be, y);
+    device_free(be, ballast);
+    device_close(be);
+    free(told.text);
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, ": engine "), SHAPES);
+    return choices;
+}
+
+/* Now and then cuDNN does not suggest it. */
+static void the_fastest_engine_is_taken(void **state)
+{
+    (void)state;
+    char *choices = choices_with(0);
+    assert_true(count_of(choices, ": engine 30") > SHAPES / 2);
+    free(choices);
+}
+
+static void engines_that_find_no_memory_are_left_out(void **state)
+{
+    (void)state;
+    char *choices = choices_with(512);
+    assert_int_equal(count_of(choices, ": engine 30"), 0);
+    assert_int_equal(count_of(choices, ": engine 1 "), 0);
+    free(choices);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_fastest_engine_is_taken),
+        cmocka_unit_test(engines_that_find_no_memory_are_left_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -46,19 +46,6 @@ size_t norm_partial_bytes(const NormLayout *l)
  */
 
 template <typename T, int V>
-__device__ static inline void add_row(const T *p, const float k[V], float sum[V], float squares[V])
-{
-    float x[V];
-    load<T, V>(p, x);
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-        float d = x[i] - k[i];
-        sum[i] += d;
-        squares[i] = fmaf(d, d, squares[i]);
-    }
-}
-
-template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     sum_kernel(NormLayout l, const T *x, float *partial)
 {
@@ -66,13 +53,20 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     float sum[V] = {};
     float squares[V] = {};
     if (t.active) {
-        const T *group = x + (int64_t)t.group * l.rows * l.C + t.c;
         float k[V];
-        load<T, V>(group, k);
-#pragma unroll 4
-        for (int64_t r = t.first; r < t.end; r += l.down) {
-            add_row<T, V>(group + r * l.C, k, sum, squares);
-        }
+        load<T, V>(x + (int64_t)t.group * l.rows * l.C + t.c, k);
+        norm_rows<4>(
+            l, t, [&](int64_t at) { return load_words<T, V>(x + at); },
+            [&](int64_t, const Loaded<T, V> &row) {
+                float value[V];
+                unpack<T, V>(row, value);
+#pragma unroll
+                for (int i = 0; i < V; i++) {
+                    float d = value[i] - k[i];
+                    sum[i] += d;
+                    squares[i] = fmaf(d, d, squares[i]);
+                }
+            });
     }
     norm_store_sums<V>(l, t, sum, squares, partial);
 }
@@ -137,7 +131,7 @@ void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, 
                      float *running_var, float *batch_mean, float *batch_invstd)
 {
     dim3 grid((unsigned)divide_up(s->C, WARP));
-    bool aligned = is_aligned<float>(x, 4);
+    bool aligned = are_aligned({x});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     float *partial = (float *)cuda_scratch(cuda, norm_partial_bytes(&l));                          \

@@ -58,6 +58,36 @@ __device__ static inline NormThread norm_thread(const NormLayout &l)
     return t;
 }
 
+/* Walks down the thread's rows, STAGED at a time: operands = load(at) for each of them, then
+ * use(at, operands) for each in order, where `at` is the vector's first element within the tensor.
+ * So STAGED rows are on their way before the first of them is waited for: an H100 needs some 32 KB
+ * of loads under way in each SM. Left to itself the compiler begins a row when it is done with the
+ * one before, because there may be no other, or because what is stored for one row might be what
+ * the next one loads (y may be x). It is not, for a thread touches only its own positions. */
+template <int STAGED, typename Load, typename Use>
+__device__ static inline void norm_rows(const NormLayout &l, const NormThread &t, Load load,
+                                        Use use)
+{
+    int64_t step = (int64_t)l.down * l.C;
+    int64_t at = ((int64_t)t.group * l.rows + t.first) * l.C + t.c;
+    for (int64_t r = t.first; r < t.end; r += STAGED * l.down) {
+        decltype(load(at)) row[STAGED];
+#pragma unroll
+        for (int k = 0; k < STAGED; k++) {
+            if (r + k * l.down < t.end) {
+                row[k] = load(at + k * step);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < STAGED; k++) {
+            if (r + k * l.down < t.end) {
+                use(at + k * step, row[k]);
+            }
+        }
+        at += STAGED * step;
+    }
+}
+
 /* V float32 values of the thread's channels from p [C]. */
 template <int V> __device__ static inline void norm_channels(const float *p, float x[V])
 {

@@ -96,7 +96,7 @@ static void normalise(CudaBackend *cuda, const BatchNormShape *s, const void *x,
                       const void *residual, const float *mean, const float *spread, float eps,
                       const float *gamma, const float *beta, void *y)
 {
-    bool aligned = are_aligned({x, residual, y});
+    bool aligned = are_aligned({x, residual, y, mean, spread, gamma, beta});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     launch(cuda, "batch norm", normalise_kernel<T, V>, norm_grid(&l), norm_block(&l), l, s->relu,  \
@@ -285,7 +285,8 @@ void cuda_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, c
                           void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
     CudaBackend *cuda = cuda_backend(be);
-    bool aligned = are_aligned({x, y, dy, dy_add, dx, dresidual});
+    bool aligned =
+        are_aligned({x, y, dy, dy_add, dx, dresidual, gamma, beta, batch_mean, batch_invstd});
 #define RUN(T, V)                                                                                  \
     Gradients<T> p = {(const T *)x,   (const T *)y, (const T *)dy, (const T *)dy_add,              \
                       (T *)dresidual, (T *)dx,      batch_mean,    batch_invstd,                   \

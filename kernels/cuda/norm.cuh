@@ -88,12 +88,13 @@ __device__ static inline void norm_rows(const NormLayout &l, const NormThread &t
     }
 }
 
-/* V float32 values of the thread's channels from p [C]. */
+/* V float32 values of the thread's channels from p [C], in vectors of up to 16 bytes. */
 template <int V> __device__ static inline void norm_channels(const float *p, float x[V])
 {
+    constexpr int at_once = V < 4 ? V : 4;
 #pragma unroll
-    for (int i = 0; i < V; i++) {
-        x[i] = p[i];
+    for (int i = 0; i < V; i += at_once) {
+        load<float, at_once>(p + i, x + i);
     }
 }
 
@@ -144,7 +145,8 @@ void norm_gradient_factors(CudaBackend *cuda, const NormLayout *l, const float *
                            float *factors, float *dgamma, float *dbeta);
 
 /* RUN(T, V) for the backend's element type and a vector length: the longest that fits C and the
- * tensors' alignment. aligned: all tensors start on 16-byte boundaries. */
+ * tensors' alignment. aligned: the tensors and what belongs to the channels start on 16-byte
+ * boundaries. */
 template <typename T> static inline int norm_vector(int C, bool aligned)
 {
     int V = aligned ? vector_length<T>(C) : 1;

@@ -218,7 +218,7 @@ static dim3 pool_grid(const PoolShape *p, int strips)
 static void pool(CudaBackend *cuda, const StemShape *s, const PoolNorm *n, const void *x, void *y,
                  uint8_t *argmax)
 {
-    bool aligned = are_aligned({x, y, argmax});
+    bool aligned = are_aligned({x, y, n->mean, n->spread, n->gamma, n->beta, argmax});
 #define RUN(T, V)                                                                                  \
     PoolShape p = pool_shape(s, V);                                                                \
     int strips = (int)divide_up(p.P, STRIP);                                                       \

@@ -256,7 +256,7 @@ void cuda_stem_bprop(Backend *be, const StemShape *s, const void *x, const uint8
                      float *dgamma, float *dbeta)
 {
     CudaBackend *cuda = cuda_backend(be);
-    bool aligned = are_aligned({x, dy, dy_add, dx, argmax});
+    bool aligned = are_aligned({x, dy, dy_add, dx, argmax, batch_mean});
 #define RUN(T, V)                                                                                  \
     StemGradients<T> p = {(const T *)x, (const T *)dy, (const T *)dy_add,                          \
                           argmax,       batch_mean,    (T *)dx};                                   \

@@ -53,7 +53,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     normalise_kernel(NormLayout l, bool relu, const T *x, const T *residual, const float *mean,
                      const float *spread, float eps, const float *gamma, const float *beta, T *y)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;
     }
@@ -192,7 +192,7 @@ template <typename T, int V, bool RESIDUAL>
 __global__ static void __launch_bounds__(NORM_THREADS)
     gradient_sums_kernel(NormLayout l, Gradients<T> p, float *partial)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float projected[V] = {};
     if (t.active) {
@@ -224,7 +224,7 @@ template <typename T, int V, bool RESIDUAL>
 __global__ static void __launch_bounds__(NORM_THREADS)
     dx_kernel(NormLayout l, Gradients<T> p, const float *factors)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;
     }

@@ -49,7 +49,7 @@ template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     sum_kernel(NormLayout l, const T *x, float *partial)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float squares[V] = {};
     if (t.active) {

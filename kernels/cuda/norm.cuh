@@ -39,20 +39,33 @@ static inline dim3 norm_block(const NormLayout *l)
  */
 size_t norm_partial_bytes(const NormLayout *l);
 
+/* In which order the blocks take the tensor: they start by and by, from blockIdx 0 on. */
+enum NormOrder {
+    NORM_FROM_START,
+    NORM_FROM_END,
+};
+
 /* A thread's place. */
 struct NormThread {
     int group, c;       /* c: first of its V channels */
+    int tile, chunk;    /* of its block */
     bool active;        /* c lies within C */
     int64_t first, end; /* its rows within the group: first, first + down, ... below end */
 };
 
-__device__ static inline NormThread norm_thread(const NormLayout &l)
+/* A pass that comes right behind the tensor's writer goes from the end: what was written last is
+ * still in the L2 cache. It leaves the tensor's beginning there for a second pass, which goes from
+ * the start. Chunks and their sums lie where they lie in either order. */
+__device__ static inline NormThread norm_thread(const NormLayout &l, NormOrder order)
 {
     NormThread t;
-    t.group = (int)blockIdx.z;
-    t.c = ((int)blockIdx.y * l.across + (int)threadIdx.x) * l.V;
+    bool back = order == NORM_FROM_END;
+    t.group = (int)(back ? gridDim.z - 1 - blockIdx.z : blockIdx.z);
+    t.tile = (int)(back ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    t.chunk = (int)(back ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    t.c = (t.tile * l.across + (int)threadIdx.x) * l.V;
     t.active = t.c < l.C;
-    int64_t begin = (int64_t)blockIdx.x * l.chunk_rows;
+    int64_t begin = t.chunk * l.chunk_rows;
     t.first = begin + threadIdx.y;
     t.end = begin + l.chunk_rows < l.rows ? begin + l.chunk_rows : l.rows;
     return t;
@@ -112,8 +125,8 @@ __device__ static inline void norm_store_sums(const NormLayout &l, const NormThr
         sums[V + i][thread] = b[i];
     }
     __syncthreads();
-    float *chunk = partial + ((int64_t)t.group * l.chunks + blockIdx.x) * 2 * l.C;
-    int first_c = (int)blockIdx.y * l.across * V;
+    float *chunk = partial + ((int64_t)t.group * l.chunks + t.chunk) * 2 * l.C;
+    int first_c = t.tile * l.across * V;
     for (int k = thread; k < 2 * V * l.across; k += NORM_THREADS) {
         int which = k / (V * l.across);
         int channel = k % (V * l.across);

@@ -29,9 +29,28 @@ static double *copy_of(const DeviceTensor *t)
     return values;
 }
 
+/* Which of the tensors lies one element behind an aligned address. */
+typedef enum {
+    X_SHIFTED,
+    RESIDUAL_SHIFTED,
+    GAMMA_SHIFTED,
+    BETA_SHIFTED,
+    RUNNING_MEAN_SHIFTED,
+    RUNNING_VAR_SHIFTED,
+    BATCH_MEAN_SHIFTED,
+    BATCH_INVSTD_SHIFTED,
+    Y_SHIFTED,
+    DY_SHIFTED,
+    DY_ADD_SHIFTED,
+    DX_SHIFTED,
+    DRESIDUAL_SHIFTED,
+    NONE_SHIFTED,
+} Shifted;
+
 typedef struct {
     Backend *be;
     BatchNormShape s;
+    Shifted shifted;
     DeviceTensor x, residual, gamma, beta, running_mean, running_var;
     DeviceTensor batch_mean, batch_invstd, y;
     DeviceTensor in_place; /* a copy of x, or of the residual */
@@ -40,7 +59,7 @@ typedef struct {
 } Norm;
 
 /* ±(0.5 to 1.5), signs alternating down the rows, so that no channel has a small variance. */
-static DeviceTensor norm_input(Backend *be, const BatchNormShape *s, Rng *rng)
+static DeviceTensor norm_input(Backend *be, const BatchNormShape *s, int shift, Rng *rng)
 {
     int64_t count = s->groups * s->rows * s->C;
     double *values = doubles(count);
@@ -48,40 +67,44 @@ static DeviceTensor norm_input(Backend *be, const BatchNormShape *s, Rng *rng)
         double value = 0.5 + rng_uniform(rng);
         values[i] = device_rounded(be, i / s->C % 2 ? -value : value);
     }
-    DeviceTensor x = device_tensor_of(be, ELEMENT_ACT, count, values, 0);
+    DeviceTensor x = device_tensor_of(be, ELEMENT_ACT, count, values, shift);
     free(values);
     return x;
 }
 
 /* Variances are not below 0.25. */
-static DeviceTensor variances(Backend *be, int64_t count, Rng *rng)
+static DeviceTensor variances(Backend *be, int64_t count, int shift, Rng *rng)
 {
     double *values = doubles(count);
     for (int64_t i = 0; i < count; i++) {
         values[i] = 0.25 + 2 * rng_uniform(rng);
     }
-    DeviceTensor t = device_tensor_of(be, ELEMENT_F32, count, values, 0);
+    DeviceTensor t = device_tensor_of(be, ELEMENT_F32, count, values, shift);
     free(values);
     return t;
 }
 
-static Norm norm_make(Backend *be, const BatchNormShape *s, bool residual, Rng *rng)
+static Norm norm_make(Backend *be, const BatchNormShape *s, bool residual, Shifted shifted,
+                      Rng *rng)
 {
-    Norm n = {.be = be, .s = *s};
+    Norm n = {.be = be, .s = *s, .shifted = shifted};
     int64_t stats = (int64_t)s->groups * s->C;
-    snprintf(n.text, sizeof(n.text), "batch norm: groups %d, rows %lld, C %d%s%s", s->groups,
-             (long long)s->rows, s->C, s->relu ? ", ReLU" : "", residual ? ", residual" : "");
-    n.x = norm_input(be, s, rng);
+    snprintf(n.text, sizeof(n.text), "batch norm: groups %d, rows %lld, C %d%s%s, shifted %d",
+             s->groups, (long long)s->rows, s->C, s->relu ? ", ReLU" : "",
+             residual ? ", residual" : "", (int)shifted);
+    n.x = norm_input(be, s, shifted == X_SHIFTED, rng);
     if (residual) {
-        n.residual = device_tensor_random(be, ELEMENT_ACT, n.x.count, rng, 1, 0);
+        n.residual =
+            device_tensor_random(be, ELEMENT_ACT, n.x.count, rng, 1, shifted == RESIDUAL_SHIFTED);
     }
-    n.gamma = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, 0);
-    n.beta = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, 0);
-    n.running_mean = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1, 0);
-    n.running_var = variances(be, s->C, rng);
-    n.batch_mean = device_tensor_poison(be, ELEMENT_F32, stats, 0);
-    n.batch_invstd = device_tensor_poison(be, ELEMENT_F32, stats, 0);
-    n.y = device_tensor_poison(be, ELEMENT_ACT, n.x.count, 0);
+    n.gamma = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, shifted == GAMMA_SHIFTED);
+    n.beta = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, shifted == BETA_SHIFTED);
+    n.running_mean =
+        device_tensor_random(be, ELEMENT_F32, s->C, rng, 1, shifted == RUNNING_MEAN_SHIFTED);
+    n.running_var = variances(be, s->C, shifted == RUNNING_VAR_SHIFTED, rng);
+    n.batch_mean = device_tensor_poison(be, ELEMENT_F32, stats, shifted == BATCH_MEAN_SHIFTED);
+    n.batch_invstd = device_tensor_poison(be, ELEMENT_F32, stats, shifted == BATCH_INVSTD_SHIFTED);
+    n.y = device_tensor_poison(be, ELEMENT_ACT, n.x.count, shifted == Y_SHIFTED);
     n.in_residual = residual;
     n.in_place =
         device_tensor_of(be, ELEMENT_ACT, n.x.count, residual ? n.residual.values : n.x.values, 0);
@@ -234,12 +257,14 @@ static void compare_gradients(NormGradient *g)
 static void check_bprop(const Norm *n, unsigned variant, Rng *rng)
 {
     NormGradient g = {.n = n, .accumulate = variant & 1};
-    g.dy = device_tensor_random(n->be, ELEMENT_ACT, n->x.count, rng, 1, 0);
+    g.dy = device_tensor_random(n->be, ELEMENT_ACT, n->x.count, rng, 1, n->shifted == DY_SHIFTED);
     if (variant & 2) {
-        g.dy_add = device_tensor_random(n->be, ELEMENT_ACT, n->x.count, rng, 1, 0);
+        g.dy_add = device_tensor_random(n->be, ELEMENT_ACT, n->x.count, rng, 1,
+                                        n->shifted == DY_ADD_SHIFTED);
     }
-    g.dx = device_tensor_poison(n->be, ELEMENT_ACT, n->x.count, 0);
-    g.dresidual = device_tensor_poison(n->be, ELEMENT_ACT, n->x.count, 0);
+    g.dx = device_tensor_poison(n->be, ELEMENT_ACT, n->x.count, n->shifted == DX_SHIFTED);
+    g.dresidual =
+        device_tensor_poison(n->be, ELEMENT_ACT, n->x.count, n->shifted == DRESIDUAL_SHIFTED);
     g.dgamma = gradient_output(n->be, n->s.C, g.accumulate, rng);
     g.dbeta = gradient_output(n->be, n->s.C, g.accumulate, rng);
     g.to_x = &g.dx;
@@ -258,6 +283,16 @@ static void check_bprop(const Norm *n, unsigned variant, Rng *rng)
     }
 }
 
+static void check_norm(Backend *be, const BatchNormShape *s, bool residual, Shifted shifted,
+                       unsigned variant, Rng *rng)
+{
+    Norm n = norm_make(be, s, residual, shifted, rng);
+    check_eval(&n);
+    check_train(&n);
+    check_bprop(&n, variant, rng);
+    norm_free(&n);
+}
+
 void test_backend_batchnorm(void **state)
 {
     static const BatchNormShape shapes[] = {
@@ -273,10 +308,9 @@ void test_backend_batchnorm(void **state)
         BatchNormShape s = {draw(&rng, 1, 4), draw(&rng, 2, 120), draw(&rng, 1, 72), 1e-5F, 0.1F,
                             draw(&rng, 0, 1)};
         s = i / 2 < fixed ? shapes[i / 2] : s;
-        Norm n = norm_make(t->be, &s, i % 2, &rng);
-        check_eval(&n);
-        check_train(&n);
-        check_bprop(&n, rng_below(&rng, 16), &rng);
-        norm_free(&n);
+        check_norm(t->be, &s, i % 2, NONE_SHIFTED, rng_below(&rng, 16), &rng);
+    }
+    for (int shifted = 0; shifted < NONE_SHIFTED; shifted++) {
+        check_norm(t->be, &shapes[2], true, (Shifted)shifted, 2, &rng);
     }
 }

@@ -15,6 +15,23 @@
 
 static const double largest = 8; /* of normalised values and gradients, see stem_make */
 
+/* Which of the tensors lies one element behind an aligned address. */
+typedef enum {
+    X_SHIFTED,
+    GAMMA_SHIFTED,
+    BETA_SHIFTED,
+    RUNNING_MEAN_SHIFTED,
+    RUNNING_VAR_SHIFTED,
+    BATCH_MEAN_SHIFTED,
+    BATCH_INVSTD_SHIFTED,
+    Y_SHIFTED,
+    ARGMAX_SHIFTED,
+    DY_SHIFTED,
+    DY_ADD_SHIFTED,
+    DX_SHIFTED,
+    NONE_SHIFTED,
+} Shifted;
+
 typedef struct {
     Backend *be;
     StemShape s;
@@ -49,7 +66,7 @@ static BatchNormShape norm_of(const StemShape *s)
 
 /* Values from a few steps, so that windows have several equal maxima; signs alternate along the
  * positions, so that no channel has a small variance. */
-static DeviceTensor stem_input(Backend *be, const StemShape *s, Rng *rng)
+static DeviceTensor stem_input(Backend *be, const StemShape *s, int shift, Rng *rng)
 {
     int64_t count = s->groups * norm_of(s).rows * s->C;
     double *values = doubles(count);
@@ -57,16 +74,18 @@ static DeviceTensor stem_input(Backend *be, const StemShape *s, Rng *rng)
         double value = 0.5 + draw(rng, 0, 8) / 8.0;
         values[i] = i / s->C % 2 ? -value : value;
     }
-    DeviceTensor x = device_tensor_of(be, ELEMENT_ACT, count, values, 0);
+    DeviceTensor x = device_tensor_of(be, ELEMENT_ACT, count, values, shift);
     free(values);
     return x;
 }
 
-static Stem stem_make(Backend *be, const StemShape *s, bool accumulate, bool add, Rng *rng)
+static Stem stem_make(Backend *be, const StemShape *s, bool accumulate, bool add, Shifted shifted,
+                      Rng *rng)
 {
     Stem t = {.be = be, .s = *s, .accumulate = accumulate};
-    snprintf(t.text, sizeof(t.text), "stem: groups %d, N %d, H %d, W %d, C %d%s%s", s->groups, s->N,
-             s->H, s->W, s->C, accumulate ? ", adding" : "", add ? ", dy_add" : "");
+    snprintf(t.text, sizeof(t.text), "stem: groups %d, N %d, H %d, W %d, C %d%s%s, shifted %d",
+             s->groups, s->N, s->H, s->W, s->C, accumulate ? ", adding" : "", add ? ", dy_add" : "",
+             (int)shifted);
     int64_t stats = (int64_t)s->groups * s->C;
     int64_t outputs = output_count(s);
     double variance = 0.25 + rng_uniform(rng);
@@ -74,20 +93,22 @@ static Stem stem_make(Backend *be, const StemShape *s, bool accumulate, bool add
     for (int c = 0; c < s->C; c++) {
         var[c] = variance + c % 3;
     }
-    t.x = stem_input(be, s, rng);
-    t.gamma = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, 0);
-    t.beta = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, 0);
-    t.running_mean = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1, 0);
-    t.running_var = device_tensor_of(be, ELEMENT_F32, s->C, var, 0);
-    t.batch_mean = device_tensor_poison(be, ELEMENT_F32, stats, 0);
-    t.batch_invstd = device_tensor_poison(be, ELEMENT_F32, stats, 0);
-    t.y = device_tensor_poison(be, ELEMENT_ACT, outputs, 0);
-    t.argmax = device_tensor_poison(be, ELEMENT_U8, outputs, 0);
-    t.dy = device_tensor_random(be, ELEMENT_ACT, outputs, rng, 0.5, 0);
+    t.x = stem_input(be, s, shifted == X_SHIFTED, rng);
+    t.gamma = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, shifted == GAMMA_SHIFTED);
+    t.beta = device_tensor_random(be, ELEMENT_F32, s->C, rng, 1.5, shifted == BETA_SHIFTED);
+    t.running_mean =
+        device_tensor_random(be, ELEMENT_F32, s->C, rng, 1, shifted == RUNNING_MEAN_SHIFTED);
+    t.running_var = device_tensor_of(be, ELEMENT_F32, s->C, var, shifted == RUNNING_VAR_SHIFTED);
+    t.batch_mean = device_tensor_poison(be, ELEMENT_F32, stats, shifted == BATCH_MEAN_SHIFTED);
+    t.batch_invstd = device_tensor_poison(be, ELEMENT_F32, stats, shifted == BATCH_INVSTD_SHIFTED);
+    t.y = device_tensor_poison(be, ELEMENT_ACT, outputs, shifted == Y_SHIFTED);
+    t.argmax = device_tensor_poison(be, ELEMENT_U8, outputs, shifted == ARGMAX_SHIFTED);
+    t.dy = device_tensor_random(be, ELEMENT_ACT, outputs, rng, 0.5, shifted == DY_SHIFTED);
     if (add) {
-        t.dy_add = device_tensor_random(be, ELEMENT_ACT, outputs, rng, 0.5, 0);
+        t.dy_add =
+            device_tensor_random(be, ELEMENT_ACT, outputs, rng, 0.5, shifted == DY_ADD_SHIFTED);
     }
-    t.dx = device_tensor_poison(be, ELEMENT_ACT, t.x.count, 0);
+    t.dx = device_tensor_poison(be, ELEMENT_ACT, t.x.count, shifted == DX_SHIFTED);
     for (int i = 0; i < 2; i++) {
         *(i ? &t.dbeta : &t.dgamma) = accumulate
                                           ? device_tensor_random(be, ELEMENT_F32, s->C, rng, 1, 0)
@@ -244,6 +265,16 @@ static void check_bprop(Stem *t)
     free(argmax);
 }
 
+static void check_stem(Backend *be, const StemShape *s, bool accumulate, bool add, Shifted shifted,
+                       Rng *rng)
+{
+    Stem stem = stem_make(be, s, accumulate, add, shifted, rng);
+    check_eval(&stem);
+    check_train(&stem);
+    check_bprop(&stem);
+    stem_free(&stem);
+}
+
 void test_backend_stem(void **state)
 {
     static const StemShape shapes[] = {
@@ -264,10 +295,9 @@ void test_backend_stem(void **state)
                        1e-5F,
                        0.1F};
         s = i < fixed ? shapes[i] : s;
-        Stem stem = stem_make(t->be, &s, i % 2, i % 3 == 1, &rng);
-        check_eval(&stem);
-        check_train(&stem);
-        check_bprop(&stem);
-        stem_free(&stem);
+        check_stem(t->be, &s, i % 2, i % 3 == 1, NONE_SHIFTED, &rng);
+    }
+    for (int shifted = 0; shifted < NONE_SHIFTED; shifted++) {
+        check_stem(t->be, &shapes[1], false, true, (Shifted)shifted, &rng);
     }
 }

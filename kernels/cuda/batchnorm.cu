@@ -44,30 +44,39 @@ __device__ static inline Channels<V> read_channels(const float *mean, const floa
 /* ---- forward -----------------------------------------------------------------------------------
  */
 
+template <typename T, int V> struct NormaliseRow {
+    Loaded<T, V> x, residual;
+};
+
 template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     normalise_kernel(NormLayout l, bool relu, const T *x, const T *residual, const float *mean,
                      const float *spread, float eps, const float *gamma, const float *beta, T *y)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;
     }
     int64_t own = (int64_t)t.group * l.C;
     Channels<V> ch = read_channels<V>(mean + own, spread + own, eps, gamma, beta, t.c);
-    int64_t base = (int64_t)t.group * l.rows * l.C + t.c;
-#pragma unroll 4
-    for (int64_t r = t.first; r < t.end; r += l.down) {
-        int64_t at = base + r * l.C;
+    auto read = [&](int64_t at) {
+        NormaliseRow<T, V> row;
+        row.x = load_words<T, V>(x + at);
+        if (residual != NULL) {
+            row.residual = load_words<T, V>(residual + at);
+        }
+        return row;
+    };
+    auto write = [&](int64_t at, const NormaliseRow<T, V> &row) {
         float value[V];
-        load<T, V>(x + at, value);
+        unpack<T, V>(row.x, value);
 #pragma unroll
         for (int i = 0; i < V; i++) {
             value[i] = normalised<V>(ch, i, value[i]);
         }
         if (residual != NULL) {
             float more[V];
-            load<T, V>(residual + at, more);
+            unpack<T, V>(row.residual, more);
 #pragma unroll
             for (int i = 0; i < V; i++) {
                 value[i] += more[i];
@@ -79,15 +88,15 @@ __global__ static void __launch_bounds__(NORM_THREADS)
             value[i] = relu && value[i] < 0.0f ? 0.0f : value[i];
         }
         store<T, V>(y + at, value);
-    }
+    };
+    norm_rows<2>(l, t, read, write);
 }
 
 static void normalise(CudaBackend *cuda, const BatchNormShape *s, const void *x,
                       const void *residual, const float *mean, const float *spread, float eps,
                       const float *gamma, const float *beta, void *y)
 {
-    bool aligned =
-        is_aligned<float>(x, 4) && is_aligned<float>(residual, 4) && is_aligned<float>(y, 4);
+    bool aligned = are_aligned({x, residual, y, mean, spread, gamma, beta});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     launch(cuda, "batch norm", normalise_kernel<T, V>, norm_grid(&l), norm_block(&l), l, s->relu,  \
@@ -128,36 +137,37 @@ template <typename T> struct Gradients {
     bool relu;
 };
 
-/* One vector of the operands, as they are in memory. */
-template <typename T, int V> struct Operands {
-    Packed<T, V> x, y, dy, dy_add;
+/* What is read for one vector; RESIDUAL: the kernel's batch norm had one. */
+template <typename T, int V> struct GradientRow {
+    Loaded<T, V> x, y, dy, dy_add;
 };
 
-/* y is only needed for the mask, and only where it does not follow from x. */
-template <typename T, int V>
-__device__ static inline Operands<T, V> fetch_operands(const Gradients<T> &p, int64_t at)
+/* Everything that the mask and the gradient behind it need. */
+template <typename T, int V, bool RESIDUAL>
+__device__ static inline GradientRow<T, V> read_gradient(const Gradients<T> &p, int64_t at)
 {
-    Operands<T, V> o;
-    o.x = fetch<T, V>(p.x + at);
-    o.dy = fetch<T, V>(p.dy + at);
+    GradientRow<T, V> row;
+    row.x = load_words<T, V>(p.x + at);
+    row.dy = load_words<T, V>(p.dy + at);
     if (p.dy_add != NULL) {
-        o.dy_add = fetch<T, V>(p.dy_add + at);
+        row.dy_add = load_words<T, V>(p.dy_add + at);
     }
-    if (p.relu && p.dresidual != NULL) {
-        o.y = fetch<T, V>(p.y + at);
+    if (RESIDUAL && p.relu) {
+        row.y = load_words<T, V>(p.y + at);
     }
-    return o;
+    return row;
 }
 
-/* g = the gradient behind the ReLU's mask at one vector; x is that vector's input. */
-template <typename T, int V>
+/* g = the gradient behind the ReLU's mask; x is the vector's input. */
+template <typename T, int V, bool RESIDUAL>
 __device__ static inline void masked_gradient(const Gradients<T> &p, const Channels<V> &ch,
-                                              const Operands<T, V> &o, const float x[V], float g[V])
+                                              const GradientRow<T, V> &row, const float x[V],
+                                              float g[V])
 {
-    widen<T, V>(o.dy, g);
+    unpack<T, V>(row.dy, g);
     if (p.dy_add != NULL) {
         float more[V];
-        widen<T, V>(o.dy_add, more);
+        unpack<T, V>(row.dy_add, more);
 #pragma unroll
         for (int i = 0; i < V; i++) {
             g[i] += more[i];
@@ -166,156 +176,94 @@ __device__ static inline void masked_gradient(const Gradients<T> &p, const Chann
     if (!p.relu) {
         return;
     }
-    if (p.dresidual != NULL) {
-        float y[V];
-        widen<T, V>(o.y, y);
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            g[i] = y[i] <= 0.0f ? 0.0f : g[i];
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            g[i] = rounded<T>(normalised<V>(ch, i, x[i])) <= 0.0f ? 0.0f : g[i];
-        }
-    }
-}
-
-#define GRADIENT_ROWS 2 /* fetched at once */
-
-/* Adds one vector to the sums of g and g (x - mean), and writes the residual's gradient. */
-template <typename T, int V>
-__device__ static inline void add_gradient(const Gradients<T> &p, const Channels<V> &ch, int64_t at,
-                                           const Operands<T, V> &o, float sum[V],
-                                           float projected[V])
-{
-    float x[V];
-    float g[V];
-    widen<T, V>(o.x, x);
-    masked_gradient<T, V>(p, ch, o, x, g);
-    if (p.dresidual != NULL) {
-        store<T, V>(p.dresidual + at, g);
+    float y[V];
+    if (RESIDUAL) {
+        unpack<T, V>(row.y, y);
     }
 #pragma unroll
     for (int i = 0; i < V; i++) {
-        float used = p.dresidual != NULL ? rounded<T>(g[i]) : g[i];
-        sum[i] += used;
-        projected[i] = fmaf(used, x[i] - ch.mean[i], projected[i]);
+        float passed = RESIDUAL ? y[i] : rounded<T>(normalised<V>(ch, i, x[i]));
+        g[i] = passed <= 0.0f ? 0.0f : g[i];
     }
 }
 
-template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS, NORM_RESIDENT)
+/* Sums of g and g (x - mean); writes the residual's gradient. */
+template <typename T, int V, bool RESIDUAL>
+__global__ static void __launch_bounds__(NORM_THREADS)
     gradient_sums_kernel(NormLayout l, Gradients<T> p, float *partial)
 {
-    NormThread t = norm_thread_backwards(l);
+    NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float projected[V] = {};
     if (t.active) {
         int64_t own = (int64_t)t.group * l.C;
         Channels<V> ch =
             read_channels<V>(p.mean + own, p.invstd + own, SPREAD_IS_INVSTD, p.gamma, p.beta, t.c);
-        int64_t base = (int64_t)t.group * l.rows * l.C + t.c;
-        int64_t r = t.first;
-        for (; r + (GRADIENT_ROWS - 1) * l.down < t.end; r += GRADIENT_ROWS * l.down) {
-            Operands<T, V> o[GRADIENT_ROWS];
-#pragma unroll
-            for (int i = 0; i < GRADIENT_ROWS; i++) {
-                o[i] = fetch_operands<T, V>(p, base + (r + i * l.down) * l.C);
+        auto read = [&](int64_t at) { return read_gradient<T, V, RESIDUAL>(p, at); };
+        auto add = [&](int64_t at, const GradientRow<T, V> &row) {
+            float x[V];
+            float g[V];
+            unpack<T, V>(row.x, x);
+            masked_gradient<T, V, RESIDUAL>(p, ch, row, x, g);
+            if (RESIDUAL) {
+                store<T, V>(p.dresidual + at, g);
             }
 #pragma unroll
-            for (int i = 0; i < GRADIENT_ROWS; i++) {
-                add_gradient<T, V>(p, ch, base + (r + i * l.down) * l.C, o[i], sum, projected);
+            for (int i = 0; i < V; i++) {
+                float used = RESIDUAL ? rounded<T>(g[i]) : g[i];
+                sum[i] += used;
+                projected[i] = fmaf(used, x[i] - ch.mean[i], projected[i]);
             }
-        }
-        for (; r < t.end; r += l.down) {
-            int64_t at = base + r * l.C;
-            add_gradient<T, V>(p, ch, at, fetch_operands<T, V>(p, at), sum, projected);
-        }
+        };
+        norm_rows<2>(l, t, read, add);
     }
     norm_store_sums<V>(l, t, sum, projected, partial);
 }
 
-/* dx = scale g - shift - slope (x - mean) */
-template <int V> struct Factors {
-    float scale[V], shift[V], slope[V];
-};
-
-template <int V>
-__device__ static inline Factors<V> read_factors(const float *factors, int group, int C, int c)
-{
-    Factors<V> f;
-    const float *own = factors + (int64_t)group * 3 * C + c;
-    norm_channels<V>(own, f.scale);
-    norm_channels<V>(own + C, f.shift);
-    norm_channels<V>(own + 2 * (int64_t)C, f.slope);
-    return f;
-}
-
-/* What dx follows from: where there was a residual, g is its gradient. */
-template <typename T, int V>
-__device__ static inline Operands<T, V> fetch_for_dx(const Gradients<T> &p, int64_t at)
-{
-    if (p.dresidual == NULL) {
-        return fetch_operands<T, V>(p, at);
-    }
-    Operands<T, V> o;
-    o.x = fetch<T, V>(p.x + at);
-    o.dy = fetch<T, V>(p.dresidual + at);
-    return o;
-}
-
-template <typename T, int V>
-__device__ static inline void write_dx(const Gradients<T> &p, const Channels<V> &ch,
-                                       const Factors<V> &f, int64_t at, const Operands<T, V> &o)
-{
-    float x[V];
-    float g[V];
-    widen<T, V>(o.x, x);
-    if (p.dresidual != NULL) {
-        widen<T, V>(o.dy, g);
-    } else {
-        masked_gradient<T, V>(p, ch, o, x, g);
-    }
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-        g[i] = fmaf(f.scale[i], g[i], -f.shift[i]) - f.slope[i] * (x[i] - ch.mean[i]);
-    }
-    store<T, V>(p.dx + at, g);
-}
-
-template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS, NORM_RESIDENT)
+template <typename T, int V, bool RESIDUAL>
+__global__ static void __launch_bounds__(NORM_THREADS)
     dx_kernel(NormLayout l, Gradients<T> p, const float *factors)
 {
-    NormThread t = norm_thread(l);
+    NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;
     }
     int64_t own = (int64_t)t.group * l.C;
     Channels<V> ch =
         read_channels<V>(p.mean + own, p.invstd + own, SPREAD_IS_INVSTD, p.gamma, p.beta, t.c);
-    Factors<V> f = read_factors<V>(factors, t.group, l.C, t.c);
-    int64_t base = (int64_t)t.group * l.rows * l.C + t.c;
-    int64_t r = t.first;
-    for (; r + (GRADIENT_ROWS - 1) * l.down < t.end; r += GRADIENT_ROWS * l.down) {
-        Operands<T, V> o[GRADIENT_ROWS];
-#pragma unroll
-        for (int i = 0; i < GRADIENT_ROWS; i++) {
-            o[i] = fetch_for_dx<T, V>(p, base + (r + i * l.down) * l.C);
+    float shift[V];
+    float slope[V];
+    const float *factor = factors + 3 * own + t.c; /* the first of the three is ch.scale */
+    norm_channels<V>(factor + l.C, shift);
+    norm_channels<V>(factor + 2 * (int64_t)l.C, slope);
+    auto read = [&](int64_t at) {
+        if (!RESIDUAL) {
+            return read_gradient<T, V, RESIDUAL>(p, at);
+        }
+        GradientRow<T, V> row;
+        row.x = load_words<T, V>(p.x + at);
+        row.dy = load_words<T, V>(p.dresidual + at); /* masked and added up already */
+        return row;
+    };
+    auto write = [&](int64_t at, const GradientRow<T, V> &row) {
+        float x[V];
+        float g[V];
+        unpack<T, V>(row.x, x);
+        if (RESIDUAL) {
+            unpack<T, V>(row.dy, g);
+        } else {
+            masked_gradient<T, V, RESIDUAL>(p, ch, row, x, g);
         }
 #pragma unroll
-        for (int i = 0; i < GRADIENT_ROWS; i++) {
-            write_dx<T, V>(p, ch, f, base + (r + i * l.down) * l.C, o[i]);
+        for (int i = 0; i < V; i++) {
+            g[i] = fmaf(ch.scale[i], g[i], -shift[i]) - slope[i] * (x[i] - ch.mean[i]);
         }
-    }
-    for (; r < t.end; r += l.down) {
-        int64_t at = base + r * l.C;
-        write_dx<T, V>(p, ch, f, at, fetch_for_dx<T, V>(p, at));
-    }
+        store<T, V>(p.dx + at, g);
+    };
+    norm_rows<2>(l, t, read, write);
 }
 
-template <typename T, int V>
+template <typename T, int V, bool RESIDUAL>
 static void run_bprop(CudaBackend *cuda, const BatchNormShape *s, const Gradients<T> &p,
                       bool accumulate, float *dgamma, float *dbeta)
 {
@@ -324,10 +272,10 @@ static void run_bprop(CudaBackend *cuda, const BatchNormShape *s, const Gradient
     char *scratch = (char *)cuda_scratch(cuda, partial_bytes + norm_factor_bytes(s->groups, s->C));
     float *partial = (float *)scratch;
     float *factors = (float *)(scratch + partial_bytes);
-    launch(cuda, "batch norm gradient sums", gradient_sums_kernel<T, V>, norm_grid(&l),
+    launch(cuda, "batch norm gradient sums", gradient_sums_kernel<T, V, RESIDUAL>, norm_grid(&l),
            norm_block(&l), l, p, partial);
     norm_gradient_factors(cuda, &l, partial, p.gamma, p.invstd, accumulate, factors, dgamma, dbeta);
-    launch(cuda, "batch norm dx", dx_kernel<T, V>, norm_grid(&l), norm_block(&l), l, p,
+    launch(cuda, "batch norm dx", dx_kernel<T, V, RESIDUAL>, norm_grid(&l), norm_block(&l), l, p,
            (const float *)factors);
 }
 
@@ -337,16 +285,14 @@ void cuda_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, c
                           void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
     CudaBackend *cuda = cuda_backend(be);
-    const void *tensors[] = {x, y, dy, dy_add, dx, dresidual};
-    bool aligned = true;
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-        aligned = aligned && is_aligned<float>(tensors[i], 4);
-    }
+    bool aligned =
+        are_aligned({x, y, dy, dy_add, dx, dresidual, gamma, beta, batch_mean, batch_invstd});
 #define RUN(T, V)                                                                                  \
     Gradients<T> p = {(const T *)x,   (const T *)y, (const T *)dy, (const T *)dy_add,              \
                       (T *)dresidual, (T *)dx,      batch_mean,    batch_invstd,                   \
                       gamma,          beta,         s->relu};                                      \
-    run_bprop<T, V>(cuda, s, p, accumulate, dgamma, dbeta)
+    (dresidual != NULL ? run_bprop<T, V, true> : run_bprop<T, V, false>)(cuda, s, p, accumulate,   \
+                                                                         dgamma, dbeta)
     WITH_TYPE_AND_VECTOR(cuda->type, s->C, aligned, RUN);
 #undef RUN
 }

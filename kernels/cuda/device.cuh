@@ -10,6 +10,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <initializer_list>
+#include <string.h>
 #include <utility>
 
 #define WARP        32
@@ -95,17 +97,35 @@ template <typename T, int V> struct alignas(sizeof(T) * V) Packed {
     T element[V];
 };
 
-/* V elements from p, which is aligned to V elements, as they are in memory. Fetching several before
- * the first is widened keeps that many loads under way, which is what memory-bound kernels live on.
- */
-template <typename T, int V> __device__ static inline Packed<T, V> fetch(const T *p)
+/* A vector as loaded, in one register for every 4 bytes, zeros until then. Held as elements of 2
+ * bytes across a branch, it would take a register for each of them. */
+template <int BYTES> struct Words {
+    uint32_t word[BYTES / 4] = {};
+};
+
+template <> struct Words<2> {
+    uint16_t word[1] = {};
+};
+
+template <> struct Words<1> {
+    uint8_t word[1] = {};
+};
+
+template <typename T, int V> struct alignas(sizeof(T) * V) Loaded : Words<(int)sizeof(T) * V> {
+};
+
+/* V elements from p, which is aligned to V elements, as they are. */
+template <typename T, int V> __device__ static inline Loaded<T, V> load_words(const T *p)
 {
-    return *reinterpret_cast<const Packed<T, V> *>(p);
+    return *reinterpret_cast<const Loaded<T, V> *>(p);
 }
 
+/* Its elements as float32. */
 template <typename T, int V>
-__device__ static inline void widen(const Packed<T, V> &packed, float x[V])
+__device__ static inline void unpack(const Loaded<T, V> &loaded, float x[V])
 {
+    Packed<T, V> packed;
+    memcpy(&packed, &loaded, sizeof(packed));
 #pragma unroll
     for (int i = 0; i < V; i++) {
         x[i] = to_float(packed.element[i]);
@@ -115,7 +135,7 @@ __device__ static inline void widen(const Packed<T, V> &packed, float x[V])
 /* V elements from p, which is aligned to V elements, as float32. */
 template <typename T, int V> __device__ static inline void load(const T *p, float x[V])
 {
-    widen<T, V>(fetch<T, V>(p), x);
+    unpack<T, V>(load_words<T, V>(p), x);
 }
 
 template <typename T, int V> __device__ static inline void store(T *p, const float x[V])
@@ -143,6 +163,16 @@ template <typename T> static inline int vector_length(int64_t C)
 template <typename T> static inline bool is_aligned(const void *p, int V)
 {
     return (uintptr_t)p % (sizeof(T) * (size_t)V) == 0;
+}
+
+/* Whether all of these may be accessed 16 bytes at a time; NULL may. */
+static inline bool are_aligned(std::initializer_list<const void *> pointers)
+{
+    uintptr_t bits = 0;
+    for (const void *p : pointers) {
+        bits |= (uintptr_t)p;
+    }
+    return bits % 16 == 0;
 }
 
 /* ---- sums --------------------------------------------------------------------------------------

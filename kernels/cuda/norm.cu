@@ -45,48 +45,28 @@ size_t norm_partial_bytes(const NormLayout *l)
 /* ---- sums over x -------------------------------------------------------------------------------
  */
 
-#define SUM_ROWS 4 /* fetched at once */
-
-template <typename T, int V>
-__device__ static inline void add_row(const Packed<T, V> &row, const float k[V], float sum[V],
-                                      float squares[V])
-{
-    float x[V];
-    widen<T, V>(row, x);
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-        float d = x[i] - k[i];
-        sum[i] += d;
-        squares[i] = fmaf(d, d, squares[i]);
-    }
-}
-
 template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     sum_kernel(NormLayout l, const T *x, float *partial)
 {
-    NormThread t = norm_thread_backwards(l);
+    NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float squares[V] = {};
     if (t.active) {
-        const T *group = x + (int64_t)t.group * l.rows * l.C + t.c;
         float k[V];
-        load<T, V>(group, k);
-        int64_t r = t.first;
-        for (; r + (SUM_ROWS - 1) * l.down < t.end; r += SUM_ROWS * l.down) {
-            Packed<T, V> row[SUM_ROWS];
+        load<T, V>(x + (int64_t)t.group * l.rows * l.C + t.c, k);
+        norm_rows<4>(
+            l, t, [&](int64_t at) { return load_words<T, V>(x + at); },
+            [&](int64_t, const Loaded<T, V> &row) {
+                float value[V];
+                unpack<T, V>(row, value);
 #pragma unroll
-            for (int i = 0; i < SUM_ROWS; i++) {
-                row[i] = fetch<T, V>(group + (r + i * l.down) * l.C);
-            }
-#pragma unroll
-            for (int i = 0; i < SUM_ROWS; i++) {
-                add_row<T, V>(row[i], k, sum, squares);
-            }
-        }
-        for (; r < t.end; r += l.down) {
-            add_row<T, V>(fetch<T, V>(group + r * l.C), k, sum, squares);
-        }
+                for (int i = 0; i < V; i++) {
+                    float d = value[i] - k[i];
+                    sum[i] += d;
+                    squares[i] = fmaf(d, d, squares[i]);
+                }
+            });
     }
     norm_store_sums<V>(l, t, sum, squares, partial);
 }
@@ -151,7 +131,7 @@ void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, 
                      float *running_var, float *batch_mean, float *batch_invstd)
 {
     dim3 grid((unsigned)divide_up(s->C, WARP));
-    bool aligned = is_aligned<float>(x, 4);
+    bool aligned = are_aligned({x});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     float *partial = (float *)cuda_scratch(cuda, norm_partial_bytes(&l));                          \

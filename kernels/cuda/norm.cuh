@@ -12,9 +12,7 @@
 #include "kernels/cuda/device.cuh"
 
 #define NORM_THREADS 256
-#define NORM_RESIDENT                                                                              \
-    2 /* blocks that an SM holds at least, of the kernels that need most registers */
-#define NORM_BLOCKS 1024 /* aimed at: fills the largest GPUs, and gives short sums */
+#define NORM_BLOCKS  1024 /* aimed at: fills the largest GPUs, and gives short sums */
 
 typedef struct {
     int groups, C, V;
@@ -41,45 +39,75 @@ static inline dim3 norm_block(const NormLayout *l)
  */
 size_t norm_partial_bytes(const NormLayout *l);
 
-/* A thread's place. */
-struct NormThread {
-    int group, chunk, c; /* c: first of its V channels */
-    bool active;         /* c lies within C */
-    int64_t first, end;  /* its rows within the group: first, first + down, ... below end */
+/* In which order the blocks take the tensor: they start by and by, from blockIdx 0 on. */
+enum NormOrder {
+    NORM_FROM_START,
+    NORM_FROM_END,
 };
 
-__device__ static inline NormThread norm_thread_at(const NormLayout &l, int group, int chunk)
+/* A thread's place. */
+struct NormThread {
+    int group, c;       /* c: first of its V channels */
+    int tile, chunk;    /* of its block */
+    bool active;        /* c lies within C */
+    int64_t first, end; /* its rows within the group: first, first + down, ... below end */
+};
+
+/* A pass that comes right behind the tensor's writer goes from the end: what was written last is
+ * still in the L2 cache. It leaves the tensor's beginning there for a second pass, which goes from
+ * the start. Chunks and their sums lie where they lie in either order. */
+__device__ static inline NormThread norm_thread(const NormLayout &l, NormOrder order)
 {
     NormThread t;
-    t.group = group;
-    t.chunk = chunk;
-    t.c = ((int)blockIdx.y * l.across + (int)threadIdx.x) * l.V;
+    bool back = order == NORM_FROM_END;
+    t.group = (int)(back ? gridDim.z - 1 - blockIdx.z : blockIdx.z);
+    t.tile = (int)(back ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    t.chunk = (int)(back ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    t.c = (t.tile * l.across + (int)threadIdx.x) * l.V;
     t.active = t.c < l.C;
-    int64_t begin = (int64_t)chunk * l.chunk_rows;
+    int64_t begin = t.chunk * l.chunk_rows;
     t.first = begin + threadIdx.y;
     t.end = begin + l.chunk_rows < l.rows ? begin + l.chunk_rows : l.rows;
     return t;
 }
 
-__device__ static inline NormThread norm_thread(const NormLayout &l)
+/* Walks down the thread's rows, STAGED at a time: operands = load(at) for each of them, then
+ * use(at, operands) for each in order, where `at` is the vector's first element within the tensor.
+ * So STAGED rows are on their way before the first of them is waited for: an H100 needs some 32 KB
+ * of loads under way in each SM. Left to itself the compiler begins a row when it is done with the
+ * one before, because there may be no other, or because what is stored for one row might be what
+ * the next one loads (y may be x). It is not, for a thread touches only its own positions. */
+template <int STAGED, typename Load, typename Use>
+__device__ static inline void norm_rows(const NormLayout &l, const NormThread &t, Load load,
+                                        Use use)
 {
-    return norm_thread_at(l, (int)blockIdx.z, (int)blockIdx.x);
+    int64_t step = (int64_t)l.down * l.C;
+    int64_t at = ((int64_t)t.group * l.rows + t.first) * l.C + t.c;
+    for (int64_t r = t.first; r < t.end; r += STAGED * l.down) {
+        decltype(load(at)) row[STAGED];
+#pragma unroll
+        for (int k = 0; k < STAGED; k++) {
+            if (r + k * l.down < t.end) {
+                row[k] = load(at + k * step);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < STAGED; k++) {
+            if (r + k * l.down < t.end) {
+                use(at + k * step, row[k]);
+            }
+        }
+        at += STAGED * step;
+    }
 }
 
-/* The same from the last chunk to the first, for the first of two passes over a tensor: the end of
- * what the operator before has written is still in the L2 cache, and the second pass finds the
- * beginning there. Blocks start in the order of blockIdx. */
-__device__ static inline NormThread norm_thread_backwards(const NormLayout &l)
-{
-    return norm_thread_at(l, l.groups - 1 - (int)blockIdx.z, l.chunks - 1 - (int)blockIdx.x);
-}
-
-/* V float32 values of the thread's channels from p [C]. */
+/* V float32 values of the thread's channels from p [C], in vectors of up to 16 bytes. */
 template <int V> __device__ static inline void norm_channels(const float *p, float x[V])
 {
+    constexpr int at_once = V < 4 ? V : 4;
 #pragma unroll
-    for (int i = 0; i < V; i++) {
-        x[i] = p[i];
+    for (int i = 0; i < V; i += at_once) {
+        load<float, at_once>(p + i, x + i);
     }
 }
 
@@ -98,7 +126,7 @@ __device__ static inline void norm_store_sums(const NormLayout &l, const NormThr
     }
     __syncthreads();
     float *chunk = partial + ((int64_t)t.group * l.chunks + t.chunk) * 2 * l.C;
-    int first_c = (int)blockIdx.y * l.across * V;
+    int first_c = t.tile * l.across * V;
     for (int k = thread; k < 2 * V * l.across; k += NORM_THREADS) {
         int which = k / (V * l.across);
         int channel = k % (V * l.across);
@@ -130,7 +158,8 @@ void norm_gradient_factors(CudaBackend *cuda, const NormLayout *l, const float *
                            float *factors, float *dgamma, float *dbeta);
 
 /* RUN(T, V) for the backend's element type and a vector length: the longest that fits C and the
- * tensors' alignment. aligned: all tensors start on 16-byte boundaries. */
+ * tensors' alignment. aligned: the tensors and what belongs to the channels start on 16-byte
+ * boundaries. */
 template <typename T> static inline int norm_vector(int C, bool aligned)
 {
     int V = aligned ? vector_length<T>(C) : 1;

@@ -75,6 +75,7 @@ int main()
         {"memory", test_memory},
         {"streams", test_streams},
         {"capture", test_capture},
+        {"races", test_races},
         {"halves", test_halves},
         {"products", test_products},
         {"convolutions", test_convolutions},

@@ -156,6 +156,7 @@ __global__ void entropy(int N, int C, const float *logits, float weight, const L
         p_ln_p = warp_sum(p_ln_p);
         mass = warp_sum(mass);
         sum -= p_ln_p;
+        __syncwarp(); /* every lane has read what row_maximum compares with first */
         for (int c = lane; c < C; c += WARP) {
             Share s = share_at(row[c], maximum, total, log_total);
             float e = s.kept != 0 ? s.ln_p + 1 : 0;

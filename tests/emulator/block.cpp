@@ -48,6 +48,7 @@ struct Thread {
     uint64_t bits = 0;
     int source = 0;
     uint64_t result = 0;
+    uint64_t syncs = 0; /* __syncwarp calls passed */
 };
 
 /* The block that runs. */
@@ -56,6 +57,7 @@ struct Block {
     const Kernel *kernel = nullptr;
     int count = 0; /* threads */
     int ended = 0, at_barrier = 0;
+    uint64_t barriers = 0; /* passed */
     int votes = 0, outcome = 0; /* of __syncthreads_count, before and after the barrier */
     std::vector<Thread> threads;
     std::vector<int> queue; /* those that can run */
@@ -85,6 +87,11 @@ static std::string position(int thread)
     std::snprintf(text, sizeof(text), "kernel %s, block (%u, %u, %u), thread (%u, %u, %u)",
                   block().name.c_str(), blockIdx.x, blockIdx.y, blockIdx.z, t.x, t.y, t.z);
     return text;
+}
+
+std::string running_position()
+{
+    return position(block().current);
 }
 
 /* ---- switching between the scheduler and fibers
@@ -117,6 +124,7 @@ static void suspend()
 {
     Block &b = block();
     void *fake_stack = nullptr;
+    leave_thread();
     leave_for(b.scheduler_stack, b.scheduler_stack_bytes, &fake_stack);
     b.scheduler = std::move(b.scheduler).resume();
     arrive_from(fake_stack, &b.scheduler_stack, &b.scheduler_stack_bytes);
@@ -124,8 +132,10 @@ static void suspend()
 
 static void make_current(int thread)
 {
+    const Block &b = block();
     block().current = thread;
     threadIdx = index_of(thread);
+    enter_thread(thread, b.barriers, b.threads[(size_t)thread].syncs);
 }
 
 static int draw()
@@ -258,6 +268,7 @@ static void complete(int first, unsigned mask)
             t.result = ballot == mask;
             break;
         case Exchange::sync:
+            pass_syncs(++t.syncs);
             break;
         }
         t.phase = Phase::running;
@@ -337,6 +348,7 @@ static void release_barrier()
 {
     Block &b = block();
     b.at_barrier = 0;
+    pass_barriers(++b.barriers);
     b.outcome = b.votes;
     b.votes = 0;
     for (int i = 0; i < b.count; i++) {
@@ -349,6 +361,7 @@ static void run_block()
 {
     Block &b = block();
     b.ended = b.at_barrier = b.votes = 0;
+    b.barriers = 0;
     b.threads.assign((size_t)b.count, Thread());
     for (int i = 0; i < b.count; i++) {
         b.queue.push_back(i);
@@ -417,6 +430,7 @@ void run_grid(const std::string &name, dim3 grid, dim3 size, const Kernel &kerne
         if (shared.bytes > 0) {
             std::memset(shared.start, 0xFF, shared.bytes);
         }
+        begin_block(i, shared.start, shared.bytes);
         run_block();
     }
     if (shared.bytes > 0) {

@@ -6,8 +6,13 @@
 
 using namespace rodeo_emulator;
 
+/* For each node, which nodes lie before it. */
+using Ancestors = std::vector<std::vector<bool>>;
+
 struct CUgraphExec_st {
     std::shared_ptr<const Nodes> nodes;
+    std::shared_ptr<const Ancestors> ancestors;
+    Clock clock; /* of the last launch */
     std::shared_ptr<uint64_t> finished; /* launches that have run */
     uint64_t launched = 0;
 };
@@ -126,9 +131,26 @@ static void end_capture(Capture &capture)
               all.end());
 }
 
+static Ancestors ancestors_of(const Nodes &nodes)
+{
+    Ancestors result(nodes.size(), std::vector<bool>(nodes.size()));
+    for (size_t i = 0; i < nodes.size(); i++) {
+        for (size_t dependency : nodes[i].dependencies) {
+            for (size_t k = 0; k < dependency; k++) {
+                result[i][k] = result[i][k] || result[dependency][k];
+            }
+            result[i][dependency] = true;
+        }
+    }
+    return result;
+}
+
 /* One launch of a graph, which runs one node a step. */
 struct Replay {
     std::shared_ptr<const Nodes> nodes;
+    std::shared_ptr<const Ancestors> ancestors;
+    Position position;
+    uint64_t number; /* from 1 */
     std::vector<bool> done;
     size_t left = 0;
 
@@ -147,6 +169,7 @@ struct Replay {
         if (!ready.empty()) {
             size_t chosen = ready[state().random.below((uint32_t)ready.size())];
             const Work &work = (*nodes)[chosen].work;
+            Running running(work.what, position, number, chosen, &(*ancestors)[chosen]);
             work.run();
             check_guards(work.what.c_str());
             done[chosen] = true;
@@ -252,6 +275,8 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t gra
         return report(cudaErrorInvalidValue);
     }
     *exec = new CUgraphExec_st{std::make_shared<const Nodes>(graph->nodes),
+                               std::make_shared<const Ancestors>(ancestors_of(graph->nodes)),
+                               {},
                                std::make_shared<uint64_t>(0)};
     count_live("executable graphs", 1);
     return cudaSuccess;
@@ -276,6 +301,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle)
     }
     auto replay = std::make_shared<Replay>();
     replay->nodes = exec->nodes;
+    replay->ancestors = exec->ancestors;
+    join(stream->clock, exec->clock);
+    replay->position = advance(stream);
+    replay->number = ++state().graph_launches;
+    exec->clock = stream->clock;
     replay->done.resize(exec->nodes->size());
     replay->left = exec->nodes->size();
     uint64_t before = exec->launched++;

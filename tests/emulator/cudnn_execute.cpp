@@ -97,6 +97,24 @@ static void compute(const Operation &o, const ConvSizes &s, cudnnDataType_t type
     }
 }
 
+static void touch_operands(const Operation &o, const Operands &p)
+{
+    Touch x = Touch::read, w = Touch::read, y = Touch::read;
+    switch (o.kind) {
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
+        y = Touch::write;
+        break;
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+        x = Touch::write;
+        break;
+    default:
+        w = Touch::write;
+    }
+    touch(p.x, bytes_of(shape_of(*o.x)), x);
+    touch(p.w, bytes_of(shape_of(*o.w)), w);
+    touch(p.y, bytes_of(shape_of(*o.y)), y);
+}
+
 /* Engines use their workspace: it is overwritten before, so that two streams that share one do
  * harm. The plan's contents are copied: it may be destroyed before it has run. */
 static cudnnStatus_t convolve(cudnnHandle_t handle, const Descriptor &plan, const Operation &o,
@@ -107,7 +125,9 @@ static cudnnStatus_t convolve(cudnnHandle_t handle, const Descriptor &plan, cons
     ConvSizes sizes = sizes_of(o);
     cudnnDataType_t type = shape_of(*o.x).type;
     auto run = [=] {
+        touch_operands(o, p);
         if (used > 0) {
+            touch(workspace, used, Touch::write);
             std::memset(workspace, 0xFF, used);
         }
         compute(o, sizes, type, manner, p);

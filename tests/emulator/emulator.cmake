@@ -29,13 +29,19 @@ endif()
 set_source_files_properties(${emulator_folder}/products.cpp PROPERTIES
   COMPILE_OPTIONS "-O3;-fno-sanitize=all")
 
+# Kernels tell races.cpp of every access. The two instrumentations exclude each other.
+set(emulator_watch -fsanitize=thread)
+if(RODEO_SANITIZE)
+  set(emulator_watch "")
+endif()
+
 # rodeo_emulated_library(NAME SOURCES ... LINKS ...): a static library of CUDA sources; .cu is compiled
 # as C++17, .c as C. Sources of other folders may be compiled as CUDA there; here they are C++.
 function(rodeo_emulated_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
   foreach(source ${ARG_SOURCES})
     if(source MATCHES "\\.cu$")
-      set_source_files_properties(${source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+      set_source_files_properties(${source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++;${emulator_watch}")
     endif()
   endforeach()
   add_library(${name} STATIC ${ARG_SOURCES})

@@ -53,6 +53,15 @@ class Random
     uint64_t state;
 };
 
+/* What lies before: of each stream, by its number, how many pieces of work. */
+using Clock = std::vector<uint64_t>;
+
+/* Where a piece of work stands. */
+struct Position {
+    size_t stream;
+    Clock clock;
+};
+
 struct Work {
     std::string what; /* for messages: "kernel sgd", "cudaMemcpyAsync" */
     std::function<void()> run;
@@ -83,6 +92,7 @@ struct EventState {
     std::chrono::steady_clock::time_point time;
     std::shared_ptr<Capture> capture; /* where it was last recorded inside a capture */
     std::vector<size_t> tips;
+    Clock clock;
 };
 
 struct Item {
@@ -106,6 +116,9 @@ struct State {
     std::map<char *, Allocation> allocations; /* by the address that the user has */
     std::set<CUstream_st *> streams;          /* with the legacy one and those not yet drained */
     CUstream_st *legacy;
+    size_t streams_made = 0;
+    uint64_t graph_launches = 0;
+    Clock host; /* what the host has waited for */
     std::vector<std::shared_ptr<Capture>> captures;
     std::map<std::string, long> live;                  /* what the user must destroy, by kind */
     std::chrono::steady_clock::duration time_shift{0}; /* of the device's clock */
@@ -178,6 +191,43 @@ void run_in(std::chrono::microseconds duration, const std::function<void()> &run
 void run_grid(const std::string &name, dim3 grid, dim3 block, const Kernel &kernel);
 std::string kernel_name(const void *kernel);
 
+/* Kernel, block and thread that run, for messages. */
+std::string running_position();
+
+/* ---- races (races.cpp)
+ * ----------------------------------------------------------------------------- */
+
+void join(Clock &to, const Clock &from);
+
+/* The place of the work that is added to a stream now: behind all that the host has waited for. */
+Position advance(CUstream_st *stream);
+
+/* A piece of work runs while one of these exists. From a graph: the number of the launch, the node,
+ * and which of the graph's nodes lie before it. */
+class Running
+{
+  public:
+    Running(const std::string &what, const Position &position, uint64_t launch = 0, size_t node = 0,
+            const std::vector<bool> *before = nullptr);
+    ~Running();
+    Running(const Running &) = delete;
+    Running &operator=(const Running &) = delete;
+};
+
+/* Device and pinned memory that is to be watched, or no longer. */
+void watch(const void *memory, size_t bytes, bool on);
+
+/* An access that no instrumented code makes. */
+enum class Touch { read, write };
+void touch(const void *memory, size_t bytes, Touch how);
+
+/* Where the kernel's code is. */
+void begin_block(uint64_t number, const void *shared, size_t shared_bytes);
+void enter_thread(int thread, uint64_t barriers, uint64_t syncs);
+void leave_thread();
+void pass_barriers(uint64_t barriers);
+void pass_syncs(uint64_t syncs);
+
 /* ---- convolution and matrix product in float (products.cpp)
  * ---------------------------------------- */
 
@@ -218,6 +268,8 @@ struct CUstream_st {
     bool destroyed = false;
     std::shared_ptr<rodeo_emulator::Capture> capture;
     std::vector<size_t> tips; /* the last nodes captured from it */
+    size_t number = 0; /* of all that were ever made */
+    rodeo_emulator::Clock clock;
 };
 
 struct CUevent_st {

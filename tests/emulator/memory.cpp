@@ -135,6 +135,7 @@ static cudaError_t allocate(void **memory, size_t bytes, bool device)
     if (open_count == 0) {
         protect(a, false);
     }
+    watch(start, bytes, true);
     s.allocations[start] = a;
     s.memory_used += device ? bytes : 0;
     *memory = start;
@@ -178,6 +179,7 @@ static cudaError_t release(void *memory, bool device)
     Allocation a = found->second;
     check_guards("everything up to its being freed");
     fence(a, found->first, false);
+    watch(found->first, a.bytes, false);
     s.allocations.erase(found);
     s.memory_used -= device ? a.bytes : 0;
     if (mmap(a.base, a.mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
@@ -296,9 +298,16 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
         auto staged =
             std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
         status =
-            enqueue(handle, {"cudaMemcpyAsync", [=] { std::memcpy(to, staged->data(), bytes); }});
+            enqueue(handle, {"cudaMemcpyAsync", [=] {
+                                 touch(to, bytes, Touch::write);
+                                 std::memcpy(to, staged->data(), bytes);
+                             }});
     } else {
-        status = enqueue(handle, {"cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); }});
+        status = enqueue(handle, {"cudaMemcpyAsync", [=] {
+                                      touch(from, bytes, Touch::read);
+                                      touch(to, bytes, Touch::write);
+                                      std::memmove(to, from, bytes);
+                                  }});
     }
     if (status == cudaSuccess && to_place == Place::host) {
         status = cudaStreamSynchronize(handle);
@@ -327,7 +336,10 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
         complain("cudaMemsetAsync: %zu bytes are not inside one allocation", bytes);
         return report(cudaErrorInvalidValue);
     }
-    return enqueue(stream, {"cudaMemsetAsync", [=] { std::memset(memory, value, bytes); }});
+    return enqueue(stream, {"cudaMemsetAsync", [=] {
+                                touch(memory, bytes, Touch::write);
+                                std::memset(memory, value, bytes);
+                            }});
 }
 
 cudaError_t cudaMemset(void *memory, int value, size_t bytes)

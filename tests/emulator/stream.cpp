@@ -34,7 +34,8 @@ cudaError_t enqueue(cudaStream_t handle, Work work)
         return report(capture_work(stream, std::move(work)));
     }
     push(stream, {[] { return true; },
-                  [work] {
+                  [work, at = advance(stream)] {
+                      Running running(work.what, at);
                       work.run();
                       check_guards(work.what.c_str());
                       return true;
@@ -141,6 +142,9 @@ cudaError_t cudaDeviceSynchronize(void)
     DeviceMemoryOpen open;
     run_until(all_drained);
     check_guards("cudaDeviceSynchronize");
+    for (const CUstream_st *stream : state().streams) {
+        join(state().host, stream->clock);
+    }
     return cudaSuccess;
 }
 
@@ -157,6 +161,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
         return report(cudaErrorNotSupported);
     }
     *stream = new CUstream_st;
+    (*stream)->number = ++state().streams_made;
     state().streams.insert(*stream);
     count_live("streams", 1);
     return cudaSuccess;
@@ -206,6 +211,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
     DeviceMemoryOpen open;
     run_until([stream] { return is_drained(stream); });
     check_guards("cudaStreamSynchronize");
+    join(state().host, stream->clock);
     return cudaSuccess;
 }
 
@@ -220,7 +226,11 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
         return refuse_capturing(stream, "cudaStreamQuery");
     }
     run_some();
-    return is_drained(stream) ? cudaSuccess : cudaErrorNotReady;
+    if (!is_drained(stream)) {
+        return cudaErrorNotReady;
+    }
+    join(state().host, stream->clock);
+    return cudaSuccess;
 }
 
 static bool is_complete(const EventState &event)
@@ -279,6 +289,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle)
     std::shared_ptr<EventState> e = event->state;
     e->capture.reset();
     uint64_t ticket = ++e->recorded;
+    e->clock = advance(stream).clock;
     push(stream, {[] { return true; },
                   [e, ticket] {
                       e->completed = ticket > e->completed ? ticket : e->completed;
@@ -300,6 +311,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
         return report(capture_wait(stream, *e));
     }
     uint64_t ticket = e->recorded;
+    join(stream->clock, e->clock);
     push(stream, {[e, ticket] { return e->completed >= ticket; }, [] { return true; }});
     return cudaSuccess;
 }
@@ -315,6 +327,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     DeviceMemoryOpen open;
     run_until([e] { return is_complete(*e); });
     check_guards("cudaEventSynchronize");
+    join(state().host, e->clock);
     return cudaSuccess;
 }
 
@@ -329,7 +342,11 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         return status;
     }
     run_some();
-    return is_complete(*event->state) ? cudaSuccess : cudaErrorNotReady;
+    if (!is_complete(*event->state)) {
+        return cudaErrorNotReady;
+    }
+    join(state().host, event->state->clock);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t stop)

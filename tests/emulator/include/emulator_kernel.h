@@ -138,46 +138,62 @@ inline int __all_sync(unsigned mask, int predicate)
 /* ---- memory: fibers do not interrupt each other, so plain accesses are atomic
  * -------------------- */
 
+/* The other accesses of instrumented code are told by the compiler. */
+#define RODEO_UNWATCHED __attribute__((no_sanitize("thread")))
+
+namespace rodeo_emulator
+{
+
+void touch_atomic(const void *memory, size_t bytes);
+
+template <typename T> RODEO_UNWATCHED T atomic(const T *p)
+{
+    touch_atomic(p, sizeof(T));
+    return *p;
+}
+
+} // namespace rodeo_emulator
+
 #define RODEO_ATOMICS(T)                                                                           \
-    inline T atomicAdd(T *p, T v)                                                                  \
+    RODEO_UNWATCHED inline T atomicAdd(T *p, T v)                                                  \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = (T)((unsigned long long)old + (unsigned long long)v);                                 \
         return old;                                                                                \
     }                                                                                              \
-    inline T atomicMax(T *p, T v)                                                                  \
+    RODEO_UNWATCHED inline T atomicMax(T *p, T v)                                                  \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = old > v ? old : v;                                                                    \
         return old;                                                                                \
     }                                                                                              \
-    inline T atomicMin(T *p, T v)                                                                  \
+    RODEO_UNWATCHED inline T atomicMin(T *p, T v)                                                  \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = old < v ? old : v;                                                                    \
         return old;                                                                                \
     }                                                                                              \
-    inline T atomicOr(T *p, T v)                                                                   \
+    RODEO_UNWATCHED inline T atomicOr(T *p, T v)                                                   \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = old | v;                                                                              \
         return old;                                                                                \
     }                                                                                              \
-    inline T atomicAnd(T *p, T v)                                                                  \
+    RODEO_UNWATCHED inline T atomicAnd(T *p, T v)                                                  \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = old & v;                                                                              \
         return old;                                                                                \
     }                                                                                              \
-    inline T atomicExch(T *p, T v)                                                                 \
+    RODEO_UNWATCHED inline T atomicExch(T *p, T v)                                                 \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = v;                                                                                    \
         return old;                                                                                \
     }                                                                                              \
-    inline T atomicCAS(T *p, T expected, T v)                                                      \
+    RODEO_UNWATCHED inline T atomicCAS(T *p, T expected, T v)                                      \
     {                                                                                              \
-        T old = *p;                                                                                \
+        T old = rodeo_emulator::atomic(p);                                                         \
         *p = old == expected ? v : old;                                                            \
         return old;                                                                                \
     }

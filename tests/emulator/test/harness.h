@@ -68,6 +68,7 @@ void test_kernels();
 void test_memory();
 void test_streams();
 void test_capture();
+void test_races();
 void test_halves();
 void test_products();
 void test_convolutions();

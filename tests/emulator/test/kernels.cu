@@ -84,7 +84,7 @@ __global__ void no_initial_value(float *y)
 {
     __shared__ float row[32];
     __shared__ int other[3];
-    y[threadIdx.x] = row[threadIdx.x] + (float)other[0];
+    y[blockIdx.x * 32 + threadIdx.x] = row[threadIdx.x] + (float)other[0];
     __syncthreads();
     row[threadIdx.x] = 0;
 }

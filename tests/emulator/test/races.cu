@@ -1,0 +1,167 @@
+/* Races, most of which leave the right values in every order. */
+#include "harness.h"
+
+/* All threads write one value: with one thread a launch there is nothing to find. */
+__global__ static void write_one(float *y, float x)
+{
+    *y = x;
+}
+
+__global__ static void read_one(const float *x, float *y)
+{
+    y[blockIdx.x * blockDim.x + threadIdx.x] = *x;
+}
+
+/* Each thread reads its neighbour's zero before it writes its own. */
+template <bool barrier> __global__ void clear_shared(float *y)
+{
+    __shared__ float row[64];
+    int t = (int)threadIdx.x;
+    row[t] = 0;
+    if (barrier) {
+        __syncthreads();
+    }
+    y[blockIdx.x * blockDim.x + threadIdx.x] = row[t ^ 32];
+}
+
+/* In place within a warp: every lane reads the first element, lane 0 writes it. */
+template <bool sync> __global__ void less_first(float *y)
+{
+    float first = y[0];
+    if (sync) {
+        __syncwarp();
+    }
+    y[threadIdx.x] -= first;
+}
+
+__global__ static void flag(int *y)
+{
+    atomicOr(y, 1);
+}
+
+/* More barriers than a record can count. */
+__global__ static void many_barriers(float *y)
+{
+    for (int i = 0; i < 5000; i++) {
+        if ((int)threadIdx.x == i % 64) {
+            *y = (float)i;
+        }
+        __syncthreads();
+    }
+}
+
+static bool is_found(const std::function<void(Device &)> &body)
+{
+    Outcome outcome = in_child([&] {
+        Device d;
+        OK(cudaMemsetAsync(d.a, 0, floats * sizeof(float), d.stream));
+        OK(cudaStreamSynchronize(d.stream));
+        body(d);
+        OK(cudaDeviceSynchronize());
+    });
+    CHECK(outcome.status == 0 || outcome.says("race: "));
+    return outcome.status != 0;
+}
+
+static void within_a_launch()
+{
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 1, write_one, d.a, 1.0f)); }));
+    CHECK(is_found([](Device &d) { OK(launch(d.stream, 1, 2, write_one, d.a, 1.0f)); }));
+    CHECK(is_found([](Device &d) { OK(launch(d.stream, 2, 1, write_one, d.a, 1.0f)); }));
+    CHECK(is_found([](Device &d) { OK(launch(d.stream, 2, 64, read_one, d.a, d.a)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 2, 64, read_one, d.a, d.b)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 3, 64, clear_shared<true>, d.a)); }));
+    CHECK(is_found([](Device &d) { OK(launch(d.stream, 1, 64, clear_shared<false>, d.a)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 32, less_first<true>, d.a)); }));
+    CHECK(is_found([](Device &d) { OK(launch(d.stream, 1, 32, less_first<false>, d.a)); }));
+    CHECK(is_found([](Device &d) { OK(launch(d.stream, 1, 64, less_first<true>, d.a)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 3, 64, flag, (int *)d.a)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 64, many_barriers, d.a)); }));
+}
+
+enum class Order { none, event, host, stream };
+
+/* A write in one stream, then one in another. */
+static bool is_found_between(Order order, const std::function<void(Device &, cudaStream_t)> &then)
+{
+    return is_found([&](Device &d) {
+        cudaEvent_t event;
+        OK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+        OK(launch(d.stream, 1, 1, write_one, d.a, 0.0f));
+        OK(cudaEventRecord(event, d.stream));
+        if (order == Order::event) {
+            OK(cudaStreamWaitEvent(d.second, event));
+        }
+        if (order == Order::host) {
+            OK(cudaEventSynchronize(event));
+        }
+        then(d, order == Order::stream ? d.stream : d.second);
+        OK(cudaDeviceSynchronize());
+        OK(cudaEventDestroy(event));
+    });
+}
+
+static void between_streams()
+{
+    const std::function<void(Device &, cudaStream_t)> later[] = {
+        [](Device &d, cudaStream_t s) { OK(launch(s, 1, 1, write_one, d.a, 0.0f)); },
+        [](Device &d, cudaStream_t s) { OK(launch(s, 1, 1, read_one, d.a, d.b)); },
+        [](Device &d, cudaStream_t s) { OK(cudaMemsetAsync(d.a, 0, 64, s)); },
+        [](Device &d, cudaStream_t s) {
+            OK(cudaMemcpyAsync(d.b, d.a, 64, cudaMemcpyDeviceToDevice, s));
+        },
+    };
+    for (const auto &then : later) {
+        CHECK(is_found_between(Order::none, then));
+        CHECK(!is_found_between(Order::event, then));
+        CHECK(!is_found_between(Order::host, then));
+        CHECK(!is_found_between(Order::stream, then));
+    }
+    CHECK(!is_found_between(Order::none, [](Device &d, cudaStream_t s) {
+        OK(launch(s, 1, 1, write_one, d.a + 1, 0.0f));
+    }));
+}
+
+/* In a graph: a write, and beside or after it a read; launched twice, the second time after a
+ * write in the stream. */
+static bool is_found_in_graph(bool waits)
+{
+    return is_found([waits](Device &d) {
+        cudaEvent_t fork, written, join;
+        cudaGraph_t graph;
+        cudaGraphExec_t exec;
+        OK(cudaEventCreate(&fork));
+        OK(cudaEventCreate(&written));
+        OK(cudaEventCreate(&join));
+        OK(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal));
+        OK(cudaEventRecord(fork, d.stream));
+        OK(cudaStreamWaitEvent(d.second, fork));
+        OK(launch(d.stream, 1, 1, write_one, d.a, 0.0f));
+        OK(cudaEventRecord(written, d.stream));
+        if (waits) {
+            OK(cudaStreamWaitEvent(d.second, written));
+        }
+        OK(launch(d.second, 1, 1, read_one, d.a, d.b));
+        OK(cudaEventRecord(join, d.second));
+        OK(cudaStreamWaitEvent(d.stream, join));
+        OK(cudaStreamEndCapture(d.stream, &graph));
+        OK(cudaGraphInstantiateWithFlags(&exec, graph, 0));
+        OK(cudaGraphLaunch(exec, d.stream));
+        OK(launch(d.stream, 1, 1, write_one, d.b, 0.0f));
+        OK(cudaGraphLaunch(exec, d.stream));
+        OK(cudaDeviceSynchronize());
+        OK(cudaGraphExecDestroy(exec));
+        OK(cudaGraphDestroy(graph));
+        OK(cudaEventDestroy(fork));
+        OK(cudaEventDestroy(written));
+        OK(cudaEventDestroy(join));
+    });
+}
+
+void test_races()
+{
+    within_a_launch();
+    between_streams();
+    CHECK(!is_found_in_graph(true));
+    CHECK(is_found_in_graph(false));
+}

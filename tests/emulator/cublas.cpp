@@ -167,13 +167,12 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
     bool tf32 = state().major >= 8 && computeType != CUBLAS_COMPUTE_32F_PEDANTIC &&
                 (computeType == CUBLAS_COMPUTE_32F_FAST_TF32 ||
                  (handle->math & 15) == CUBLAS_TF32_TENSOR_OP_MATH);
-    cudaError_t status = enqueue(
-        handle->stream, {"cublasGemmEx", [=] {
-                             touch(A, bytes_a, Touch::read);
-                             touch(B, bytes_b, Touch::read);
-                             touch(C, bytes_c, Touch::write);
-                             gemm(s, Atype, Ctype, tf32, a, A, B, b, C);
-                         }});
+    cudaError_t status = enqueue(handle->stream, {"cublasGemmEx", [=] {
+                                                      touch(A, bytes_a, Touch::read);
+                                                      touch(B, bytes_b, Touch::read);
+                                                      touch(C, bytes_c, Touch::write);
+                                                      gemm(s, Atype, Ctype, tf32, a, A, B, b, C);
+                                                  }});
     return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -268,7 +268,7 @@ struct CUstream_st {
     bool destroyed = false;
     std::shared_ptr<rodeo_emulator::Capture> capture;
     std::vector<size_t> tips; /* the last nodes captured from it */
-    size_t number = 0; /* of all that were ever made */
+    size_t number = 0;        /* of all that were ever made */
     rodeo_emulator::Clock clock;
 };
 

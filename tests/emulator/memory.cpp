@@ -297,11 +297,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     if (from_place == Place::host) {
         auto staged =
             std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
-        status =
-            enqueue(handle, {"cudaMemcpyAsync", [=] {
-                                 touch(to, bytes, Touch::write);
-                                 std::memcpy(to, staged->data(), bytes);
-                             }});
+        status = enqueue(handle, {"cudaMemcpyAsync", [=] {
+                                      touch(to, bytes, Touch::write);
+                                      std::memcpy(to, staged->data(), bytes);
+                                  }});
     } else {
         status = enqueue(handle, {"cudaMemcpyAsync", [=] {
                                       touch(from, bytes, Touch::read);

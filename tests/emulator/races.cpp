@@ -70,10 +70,10 @@ struct Races {
     const Position *position = nullptr;
     const std::vector<bool> *before = nullptr; /* of its graph's nodes; NULL: not from a graph */
     Record self = {};
-    pthread_t runner = 0;           /* the host's thread while it runs a kernel's code */
-    uint32_t asked = 0;             /* the task that ordered() was asked about last */
+    pthread_t runner = 0; /* the host's thread while it runs a kernel's code */
+    uint32_t asked = 0;   /* the task that ordered() was asked about last */
     bool answer = false;
-    const char *shared = nullptr;   /* memory of the block that runs */
+    const char *shared = nullptr; /* memory of the block that runs */
     size_t shared_bytes = 0;
     uint32_t block_runs = 0;
     std::unordered_map<uintptr_t, Cell *> pages; /* those watched; NULL: not accessed so far */
@@ -197,8 +197,9 @@ static int distance(const Record &mine, const Record &other, bool shared)
     if (!shared && mine.task != other.task) {
         who = *r.tasks[other.task].what + " in another place";
     } else {
-        who = mine.block != other.block ? "another block of this launch"
-                                        : "thread " + std::to_string(other.thread) + " of this block";
+        who = mine.block != other.block
+                  ? "another block of this launch"
+                  : "thread " + std::to_string(other.thread) + " of this block";
     }
     std::string here = r.runner != 0 ? running_position() : *r.tasks.back().what;
     r.runner = 0;
@@ -206,7 +207,8 @@ static int distance(const Record &mine, const Record &other, bool shared)
         writes ? "writes" : "reads", memory.c_str(), who.c_str(), wrote ? "written" : "read");
 }
 
-static void check_byte(Cell &cell, const char *address, const Record &mine, bool writes, bool shared)
+static void check_byte(Cell &cell, const char *address, const Record &mine, bool writes,
+                       bool shared)
 {
     if (conflict(mine, cell.written, shared)) {
         explain(address, mine, writes, cell.written, true, shared);

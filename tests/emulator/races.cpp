@@ -195,7 +195,7 @@ static int distance(const Record &mine, const Record &other, bool shared)
     }
     std::string who;
     if (!shared && mine.task != other.task) {
-        who = *r.tasks[other.task].what + " in another place";
+        who = *r.tasks[other.task].what;
     } else {
         who = mine.block != other.block
                   ? "another block of this launch"

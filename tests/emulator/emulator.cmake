@@ -29,10 +29,10 @@ endif()
 set_source_files_properties(${emulator_folder}/products.cpp PROPERTIES
   COMPILE_OPTIONS "-O3;-fno-sanitize=all")
 
-# Kernels tell races.cpp of every access. The two instrumentations exclude each other.
-set(emulator_watch -fsanitize=thread)
-if(RODEO_SANITIZE)
-  set(emulator_watch "")
+# Kernels tell races.cpp of every access, as g++ instruments them; not together with AddressSanitizer.
+set(emulator_watch "")
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND NOT RODEO_SANITIZE)
+  set(emulator_watch -fsanitize=thread)
 endif()
 
 # rodeo_emulated_library(NAME SOURCES ... LINKS ...): a static library of CUDA sources; .cu is compiled

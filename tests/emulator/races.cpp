@@ -371,19 +371,19 @@ static inline void instrumented(const void *memory, size_t bytes, bool writes)
     void __tsan_unaligned_write##bytes(void *p);                                                   \
     void __tsan_read##bytes(void *p)                                                               \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, bytes, false);                                             \
+        rodeo_emulator::instrumented(p, (size_t)bytes, false);                                     \
     }                                                                                              \
     void __tsan_write##bytes(void *p)                                                              \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, bytes, true);                                              \
+        rodeo_emulator::instrumented(p, (size_t)bytes, true);                                      \
     }                                                                                              \
     void __tsan_unaligned_read##bytes(void *p)                                                     \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, bytes, false);                                             \
+        rodeo_emulator::instrumented(p, (size_t)bytes, false);                                     \
     }                                                                                              \
     void __tsan_unaligned_write##bytes(void *p)                                                    \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, bytes, true);                                              \
+        rodeo_emulator::instrumented(p, (size_t)bytes, true);                                      \
     }
 
 extern "C" {
@@ -392,18 +392,18 @@ RODEO_ACCESS(2)
 RODEO_ACCESS(4)
 RODEO_ACCESS(8)
 RODEO_ACCESS(16)
-void __tsan_read_range(void *p, size_t bytes);
-void __tsan_write_range(void *p, size_t bytes);
+void __tsan_read_range(void *p, long bytes);
+void __tsan_write_range(void *p, long bytes);
 void __tsan_init(void);
 void __tsan_func_entry(void *caller);
 void __tsan_func_exit(void *);
-void __tsan_read_range(void *p, size_t bytes)
+void __tsan_read_range(void *p, long bytes)
 {
-    rodeo_emulator::instrumented(p, bytes, false);
+    rodeo_emulator::instrumented(p, (size_t)bytes, false);
 }
-void __tsan_write_range(void *p, size_t bytes)
+void __tsan_write_range(void *p, long bytes)
 {
-    rodeo_emulator::instrumented(p, bytes, true);
+    rodeo_emulator::instrumented(p, (size_t)bytes, true);
 }
 void __tsan_init(void)
 {

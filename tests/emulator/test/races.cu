@@ -160,8 +160,15 @@ static bool is_found_in_graph(bool waits)
 
 void test_races()
 {
+#ifdef __SANITIZE_THREAD__
     within_a_launch();
     between_streams();
     CHECK(!is_found_in_graph(true));
     CHECK(is_found_in_graph(false));
+#else
+    (void)within_a_launch;
+    (void)between_streams;
+    (void)is_found_in_graph;
+    std::printf("  (this build does not watch what kernels access)\n");
+#endif
 }

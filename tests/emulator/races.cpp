@@ -65,7 +65,7 @@ struct Races {
     bool watching = getenv("RODEO_EMULATOR_RACES") == nullptr ||
                     std::strcmp(getenv("RODEO_EMULATOR_RACES"), "0") != 0;
     std::set<std::string> names;
-    std::vector<Task> tasks = {{}};
+    std::vector<Task> tasks = std::vector<Task>(1); /* no record has the number 0 */
     /* the work that runs */
     const Position *position = nullptr;
     const std::vector<bool> *before = nullptr; /* of its graph's nodes; NULL: not from a graph */
@@ -179,7 +179,10 @@ static int distance(const Record &mine, const Record &other, bool shared)
     if (mine.barriers != other.barriers) {
         return 0;
     }
-    return mine.thread / 32 != other.thread / 32 ? 2 : mine.thread != other.thread;
+    if (mine.thread / 32 != other.thread / 32) {
+        return 2;
+    }
+    return mine.thread != other.thread && mine.syncs == other.syncs;
 }
 
 [[noreturn]] static void explain(const char *address, const Record &mine, bool writes,
@@ -310,7 +313,10 @@ void touch_atomic(const void *memory, size_t bytes)
 void begin_block(uint64_t number, const void *shared, size_t shared_bytes)
 {
     Races &r = races();
-    if (shared != r.shared || shared_bytes != r.shared_bytes) {
+    if (shared != r.shared || shared_bytes != r.shared_bytes) { /* the host's thread is another */
+        if (r.shared_bytes > 0) {
+            watch(r.shared, r.shared_bytes, false);
+        }
         r.shared = (const char *)shared;
         r.shared_bytes = shared_bytes;
         if (shared_bytes > 0) {
@@ -371,19 +377,19 @@ static inline void instrumented(const void *memory, size_t bytes, bool writes)
     void __tsan_unaligned_write##bytes(void *p);                                                   \
     void __tsan_read##bytes(void *p)                                                               \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, (size_t)bytes, false);                                     \
+        rodeo_emulator::instrumented(p, bytes, false);                                             \
     }                                                                                              \
     void __tsan_write##bytes(void *p)                                                              \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, (size_t)bytes, true);                                      \
+        rodeo_emulator::instrumented(p, bytes, true);                                              \
     }                                                                                              \
     void __tsan_unaligned_read##bytes(void *p)                                                     \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, (size_t)bytes, false);                                     \
+        rodeo_emulator::instrumented(p, bytes, false);                                             \
     }                                                                                              \
     void __tsan_unaligned_write##bytes(void *p)                                                    \
     {                                                                                              \
-        rodeo_emulator::instrumented(p, (size_t)bytes, true);                                      \
+        rodeo_emulator::instrumented(p, bytes, true);                                              \
     }
 
 extern "C" {

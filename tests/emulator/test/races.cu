@@ -34,19 +34,35 @@ template <bool sync> __global__ void less_first(float *y)
     y[threadIdx.x] -= first;
 }
 
+/* Every thread of every block reads, then one of block 1 writes, behind its own block's readers. */
+__global__ static void read_all_write_one(float *y)
+{
+    float first = y[0];
+    __syncthreads();
+    if (blockIdx.x == 1 && threadIdx.x == 0) {
+        y[0] = first;
+    }
+}
+
 __global__ static void flag(int *y)
 {
     atomicOr(y, 1);
 }
 
-/* More barriers than a record can count. */
-__global__ static void many_barriers(float *y)
+/* Two threads write in turns, with as many barriers or __syncwarp calls in between as a record can
+ * just not tell from none. */
+template <bool barriers> __global__ void count_far(float *y)
 {
-    for (int i = 0; i < 5000; i++) {
-        if ((int)threadIdx.x == i % 64) {
+    const int far = barriers ? 2048 : 1024;
+    for (int i = 0; i <= 3 * far; i++) {
+        if (i % far == 0 && (int)threadIdx.x == i / far % 2) {
             *y = (float)i;
         }
-        __syncthreads();
+        if (barriers) {
+            __syncthreads();
+        } else {
+            __syncwarp();
+        }
     }
 }
 
@@ -76,7 +92,29 @@ static void within_a_launch()
     CHECK(is_found([](Device &d) { OK(launch(d.stream, 1, 32, less_first<false>, d.a)); }));
     CHECK(is_found([](Device &d) { OK(launch(d.stream, 1, 64, less_first<true>, d.a)); }));
     CHECK(!is_found([](Device &d) { OK(launch(d.stream, 3, 64, flag, (int *)d.a)); }));
-    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 64, many_barriers, d.a)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 64, count_far<true>, d.a)); }));
+    CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 32, count_far<false>, d.a)); }));
+}
+
+/* Many readers near the writer must not hide the one that races, in whatever order they run. */
+static void readers_are_remembered()
+{
+    auto blocks = [] {
+        Device d;
+        OK(cudaMemset(d.a, 0, 4));
+        OK(cudaDeviceSynchronize());
+        OK(launch(d.stream, 2, 64, read_all_write_one, d.a));
+    };
+    auto streams = [] {
+        Device d;
+        OK(cudaMemset(d.a, 0, 4));
+        OK(cudaDeviceSynchronize());
+        OK(launch(d.second, 1, 1, read_one, d.a, d.b));
+        OK(launch(d.stream, 1, 64, read_one, d.a, d.b + 64));
+        OK(launch(d.stream, 1, 1, write_one, d.a, 0.0f));
+    };
+    CHECK(failures(blocks, 20) == 20);
+    CHECK(failures(streams, 20) == 20);
 }
 
 enum class Order { none, event, host, stream };
@@ -162,11 +200,13 @@ void test_races()
 {
 #ifdef __SANITIZE_THREAD__
     within_a_launch();
+    readers_are_remembered();
     between_streams();
     CHECK(!is_found_in_graph(true));
     CHECK(is_found_in_graph(false));
 #else
     (void)within_a_launch;
+    (void)readers_are_remembered;
     (void)between_streams;
     (void)is_found_in_graph;
     std::printf("  (this build does not watch what kernels access)\n");

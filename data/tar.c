@@ -138,8 +138,21 @@ static void add_link(Pass *pass, struct archive_entry *file, const char *path)
     }
 }
 
-static int add_list(Pass *pass, const char *path, int64_t bytes, Err *err)
+/* Size of the current file, or -1 and err. A header of a sparse file may claim to be negative. */
+static int64_t file_bytes(const Pass *pass, struct archive_entry *file, const char *path, Err *err)
 {
+    int64_t bytes = archive_entry_size(file);
+    return bytes >= 0 ? bytes
+                      : err_set(err, "%s: is damaged at %s: a file of %lld bytes", pass->tar->path,
+                                path, (long long)bytes);
+}
+
+static int add_list(Pass *pass, struct archive_entry *file, const char *path, Err *err)
+{
+    int64_t bytes = file_bytes(pass, file, path, err);
+    if (bytes < 0) {
+        return -1;
+    }
     if (bytes > MOST_BYTES) {
         return err_set(err, "%s: %s: is too large for a list: %lld bytes", pass->tar->path, path,
                        (long long)bytes);
@@ -157,8 +170,11 @@ static int add_list(Pass *pass, const char *path, int64_t bytes, Err *err)
 
 static int add_picture(Pass *pass, struct archive_entry *file, const char *path, Raw *raw, Err *err)
 {
-    int64_t bytes = archive_entry_size(file);
+    int64_t bytes = file_bytes(pass, file, path, err);
     *raw = (Raw){0};
+    if (bytes < 0) {
+        return -1;
+    }
     if (bytes <= MOST_BYTES) {
         raw->bytes = (size_t)bytes;
         raw->data = read_content(pass, path, raw->bytes, err);
@@ -188,7 +204,7 @@ static int take_file(Pass *pass, struct archive_entry *file, Raw *raw, bool *tak
     if (link && (list || tar_wants_picture(&pass->wanted, path))) {
         add_link(pass, file, path);
     } else if (archive_entry_filetype(file) == AE_IFREG && list) {
-        rc = add_list(pass, path, archive_entry_size(file), err);
+        rc = add_list(pass, file, path, err);
     } else if (archive_entry_filetype(file) == AE_IFREG && tar_wants_picture(&pass->wanted, path)) {
         rc = add_picture(pass, file, path, raw, err);
         *taken = rc == 0;

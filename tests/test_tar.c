@@ -308,6 +308,61 @@ static void cut_tars_never_give_wrong_packs(void **state)
     }
 }
 
+/* The header of a file in a tar of `bytes`: 512 bytes with the name first and the type at 156. */
+static unsigned char *find_header(char *tar, size_t bytes, const char *name)
+{
+    for (size_t at = 0; at + 512 <= bytes; at += 512) {
+        if (strcmp(tar + at, name) == 0 && tar[at + 156] == '0') {
+            return (unsigned char *)tar + at;
+        }
+    }
+    fail_msg("%s has no header", name);
+    return NULL;
+}
+
+/* Makes a file a sparse one in GNU's old form, which has the real size at 483, in base 256 with the
+ * highest bit set: -2, which libarchive hands on. */
+static void make_negative(unsigned char *header)
+{
+    unsigned sum = 0;
+    header[156] = 'S';
+    memcpy(header + 257, "ustar  ", 8);
+    memset(header + 345, 0, 512 - 345);
+    memset(header + 483, 0xff, 12);
+    header[494] = 0xfe;
+    memset(header + 148, ' ', 8);
+    for (int i = 0; i < 512; i++) {
+        sum += header[i];
+    }
+    snprintf((char *)header + 148, 8, "%06o", sum);
+}
+
+static void a_negative_size_is_refused(void **state)
+{
+    Fixture *f = *state;
+    static const char *const names[] = {
+        "ROD-synROD/synROD/thing4/depth/p18.png",
+        "ROD-synROD/synROD/synARID_50k-split_sync_train1.txt",
+    };
+    for (int i = 0; i < 2; i++) {
+        size_t bytes;
+        Err err = {0};
+        fixture_write_tar(f->root, f->tar, &plain);
+        char *tar = path_read(f->tar, &bytes, &err);
+        assert_non_null(tar);
+        make_negative(find_header(tar, bytes, names[i]));
+        FILE *file = fopen(f->tar, "wb");
+        assert_non_null(file);
+        assert_int_equal(fwrite(tar, 1, bytes, file), bytes);
+        assert_int_equal(fclose(file), 0);
+        char *message = mem_format("x.tar: is damaged at %s: a file of -2 bytes", names[i]);
+        expect_failure(f, message);
+        free(message);
+        free(tar);
+        empty_cache(f);
+    }
+}
+
 static void a_bad_picture_is_named_or_skipped(void **state)
 {
     Fixture *f = *state;
@@ -377,8 +432,8 @@ int main(void)
         CASE(a_packed_tar_is_not_read_again),    CASE(a_damaged_pack_or_record_is_made_again),
         CASE(what_is_missing_is_named),          CASE(two_data_sets_in_one_tar_are_refused),
         CASE(what_is_no_tar_is_refused),         CASE(cut_tars_never_give_wrong_packs),
-        CASE(a_bad_picture_is_named_or_skipped), CASE(stopping_leaves_nothing),
-        CASE(a_full_disk_leaves_nothing),
+        CASE(a_negative_size_is_refused),        CASE(a_bad_picture_is_named_or_skipped),
+        CASE(stopping_leaves_nothing),           CASE(a_full_disk_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

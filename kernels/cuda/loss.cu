@@ -14,7 +14,7 @@
  * way that would lose it but the search for the maximum, which S does not depend on. */
 #include "kernels/cuda/device.cuh"
 
-#include <math_constants.h>
+#include <math.h>
 
 #define WARPS 32 /* of the one block */
 
@@ -36,7 +36,7 @@ __device__ static Maximum larger(Maximum a, Maximum b)
  * which then stays the maximum because nothing is larger. */
 __device__ static Maximum row_maximum(const float *row, int C, int lane)
 {
-    Maximum best = {-CUDART_INF_F, 0};
+    Maximum best = {-INFINITY, 0};
     for (int c = lane; c < C; c += WARP) {
         best = larger(best, Maximum{row[c], c});
     }

@@ -6,8 +6,8 @@
 #   RODEO_CUDA_ARCHITECTURES  compute capabilities to compile for, as CMake lists them (75;80-real).
 #                             Empty: this machine's GPU, else all that the toolkit knows of
 #                             RODEO_CUDA_ALL, and PTX for later ones
-#   CUDNN_ROOT                where cuDNN's include/ and lib/ are, when not in a usual place; the
-#                             folder nvidia/cudnn of the PyPI wheel will do
+#   CUDNN_ROOT                where cuDNN's include/ and lib/ are, when neither in a usual place nor in
+#                             the PyPI wheel (nvidia-cudnn-cu13, -cu12) of the python3 in PATH
 #
 # Sets RODEO_HAS_CUDA, and with it the target lib_cuda and rodeo_cuda_sources().
 set(RODEO_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
@@ -40,17 +40,39 @@ needs a C++ compiler that this toolkit supports; ${CMAKE_BINARY_DIR}/CMakeFiles 
   endif()
 endfunction()
 
+# rodeo_find_cudnn_wheel(ROOT): the folder of the PyPI wheel for this CUDA, which PyTorch brings along,
+# of the python3 in PATH; empty: it has none.
+function(rodeo_find_cudnn_wheel root)
+  set(program "import importlib.metadata, sys
+for file in importlib.metadata.files(sys.argv[1]):
+    if file.name == 'cudnn_version.h':
+        print(file.locate().resolve().parent.parent)")
+  execute_process(COMMAND python3 -c "${program}" nvidia-cudnn-cu${CUDAToolkit_VERSION_MAJOR}
+                  RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_QUIET)
+  if(status EQUAL 0)
+    string(STRIP "${output}" output)
+    set(${root} "${output}" PARENT_SCOPE)
+  else()
+    set(${root} "" PARENT_SCOPE)
+  endif()
+endfunction()
+
 # rodeo_find_cudnn(MISSING): sets CUDNN_INCLUDE_DIR, CUDNN_LIBRARY, and RODEO_CUDNN_VERSION.
 function(rodeo_find_cudnn missing)
   set(roots ${CUDNN_ROOT} $ENV{CUDNN_ROOT})
   find_path(CUDNN_INCLUDE_DIR cudnn_version.h
             HINTS ${roots} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
+  if(NOT CUDNN_INCLUDE_DIR)
+    rodeo_find_cudnn_wheel(roots)
+    find_path(CUDNN_INCLUDE_DIR cudnn_version.h HINTS ${roots} PATH_SUFFIXES include)
+  endif()
   find_library(CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 NAMES_PER_DIR
                HINTS ${roots} ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib lib64)
   mark_as_advanced(CUDNN_INCLUDE_DIR CUDNN_LIBRARY)
   if(NOT CUDNN_INCLUDE_DIR OR NOT CUDNN_LIBRARY)
     set(${missing} "cuDNN, library and headers (Debian package libcudnn9-dev-cuda-\
-${CUDAToolkit_VERSION_MAJOR} from NVIDIA, or name its folder with CUDNN_ROOT)" PARENT_SCOPE)
+${CUDAToolkit_VERSION_MAJOR} from NVIDIA, or nvidia-cudnn-cu${CUDAToolkit_VERSION_MAJOR} from PyPI for the python3 in \
+PATH; or name its folder with CUDNN_ROOT)" PARENT_SCOPE)
     return()
   endif()
   file(STRINGS ${CUDNN_INCLUDE_DIR}/cudnn_version.h lines

@@ -17,19 +17,19 @@
 
 typedef struct {
     const char *name;
-    int sm, processors, shared_kib, threads, blocks, megahertz, memory_megahertz;
+    int sm, processors, shared_kib, threads, blocks, megahertz, memory_megahertz, memory_bits;
     double gigabytes, l2_megabytes;
 } Gpu;
 
 /* Figures of NVIDIA's data sheets and of the CUDA programming guide's table of compute
  * capabilities. */
 static const Gpu gpus[] = {
-    {"Tesla P100-PCIE-16GB", 60, 56, 48, 2048, 32, 1328, 715, 17.1, 4},
-    {"Tesla V100-SXM2-16GB", 70, 80, 96, 2048, 32, 1530, 877, 16.9, 6},
-    {"Tesla T4", 75, 40, 64, 1024, 16, 1590, 5001, 15.8, 4},
-    {"NVIDIA A100-SXM4-40GB", 80, 108, 163, 2048, 32, 1410, 1215, 42.4, 40},
-    {"NVIDIA L4", 89, 58, 99, 1536, 24, 2040, 6251, 23.6, 48},
-    {"NVIDIA H100 80GB HBM3", 90, 132, 227, 2048, 32, 1980, 2619, 85.0, 50},
+    {"Tesla P100-PCIE-16GB", 60, 56, 48, 2048, 32, 1328, 715, 4096, 17.1, 4},
+    {"Tesla V100-SXM2-16GB", 70, 80, 96, 2048, 32, 1530, 877, 4096, 16.9, 6},
+    {"Tesla T4", 75, 40, 64, 1024, 16, 1590, 5001, 256, 15.8, 4},
+    {"NVIDIA A100-SXM4-40GB", 80, 108, 163, 2048, 32, 1410, 1215, 5120, 42.4, 40},
+    {"NVIDIA L4", 89, 58, 99, 1536, 24, 2040, 6251, 192, 23.6, 48},
+    {"NVIDIA H100 80GB HBM3", 90, 132, 227, 2048, 32, 1980, 2619, 5120, 85.0, 50},
 };
 
 typedef struct {
@@ -87,10 +87,10 @@ static cudnnBackendDescriptor_t describe(const Gpu *gpu)
         "\"reservedSharedMemoryPerBlock\":%d,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":%d,"
         "\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"pciDeviceId\":0,\"isTccDriver\":0,"
         "\"supportCoopLaunch\":1,\"totalGlobalMem\":%.0f,\"smClockRateKHz\":%d,"
-        "\"memClockRateKHz\":%d,\"l2CacheSize\":%.0f,\"deviceName\":\"%s\"}",
+        "\"memClockRateKHz\":%d,\"memoryBusWidth\":%d,\"l2CacheSize\":%.0f,\"deviceName\":\"%s\"}",
         gpu->sm * 10, gpu->processors, gpu->shared_kib * 1024, gpu->sm >= 80 ? 1024 : 0,
         gpu->blocks, gpu->threads, gpu->gigabytes * 1e9, gpu->megahertz * 1000,
-        gpu->memory_megahertz * 1000, gpu->l2_megabytes * 1048576, gpu->name);
+        gpu->memory_megahertz * 1000, gpu->memory_bits, gpu->l2_megabytes * 1048576, gpu->name);
     cudnnBackendDescriptor_t properties = NULL;
     assert_int_equal(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &properties),
                      CUDNN_STATUS_SUCCESS);

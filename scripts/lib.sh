@@ -16,6 +16,12 @@ print_help() {
     awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$1"
 }
 
+# is_unpacked: whether this tree keeps Debian packages of its own (scripts/bootstrap --local).
+is_unpacked() {
+    [ -d .deps/root ]
+}
+PATH=$PWD/.deps/bin:$PATH
+
 cores() {
     nproc
 }

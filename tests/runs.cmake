@@ -55,3 +55,6 @@ set_tests_properties(test_faults PROPERTIES TIMEOUT 900)
 add_test(NAME test_reliability COMMAND ${Python3_EXECUTABLE}
                                        ${CMAKE_CURRENT_SOURCE_DIR}/test_reliability.py ${CMAKE_BINARY_DIR})
 set_tests_properties(test_reliability PROPERTIES TIMEOUT 600)
+add_test(NAME test_unpacked COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_unpacked.py
+                                    ${PROJECT_SOURCE_DIR}/scripts ${PKG_CONFIG_EXECUTABLE})
+set_tests_properties(test_unpacked PROPERTIES SKIP_RETURN_CODE 77)

@@ -20,6 +20,7 @@ print_help() {
 is_unpacked() {
     [ -d .deps/root ]
 }
+# Its programs go before the system's.
 PATH=$PWD/.deps/bin:$PATH
 
 cores() {

@@ -2,10 +2,10 @@
 # missing one is named together with the script that installs it.
 set(unpacked ${PROJECT_SOURCE_DIR}/.deps)
 if(EXISTS ${unpacked}/packages)
-  list(PREPEND CMAKE_PREFIX_PATH ${unpacked} ${unpacked}/root/usr) # programs are started from bin/
+  list(PREPEND CMAKE_PREFIX_PATH ${unpacked} ${unpacked}/files/usr) # programs are started from bin/
   # Not the run path that is the default: this one serves the libraries' own libraries, too.
   add_link_options(LINKER:--disable-new-dtags
-                   LINKER:-rpath,${unpacked}/root/usr/lib/${CMAKE_LIBRARY_ARCHITECTURE})
+                   LINKER:-rpath,${unpacked}/files/usr/lib/${CMAKE_LIBRARY_ARCHITECTURE})
 endif()
 find_package(Threads REQUIRED)
 find_package(OpenMP COMPONENTS C)

@@ -18,7 +18,7 @@ print_help() {
 
 # is_unpacked: whether this tree keeps Debian packages of its own (scripts/bootstrap --local).
 is_unpacked() {
-    [ -d .deps/root ]
+    [ -d .deps/files ]
 }
 # Its programs go before the system's.
 PATH=$PWD/.deps/bin:$PATH

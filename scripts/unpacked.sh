@@ -1,7 +1,7 @@
 # Debian packages without root: unpacked below .deps/, where the build and the scripts find them. For
 # scripts/bootstrap, which sources it after lib.sh.
 #
-#   .deps/root/      what the packages hold
+#   .deps/files/     what the packages hold
 #   .deps/bin/       the programs among it that a build starts, each started with its own libraries
 #   .deps/packages   the packages' names; written last, so without it the rest is half done
 # shellcheck shell=bash
@@ -120,8 +120,8 @@ lay_out() {
     compgen -G "$folder/*.deb" >/dev/null || die "$folder: has no .deb files"
     say "bootstrap: unpacking the packages in $folder below .deps/"
     rm -f "$deps/packages"
-    unpack_debs "$folder" "$deps/root"
-    write_starters "$deps/root" "$deps/bin"
+    unpack_debs "$folder" "$deps/files"
+    write_starters "$deps/files" "$deps/bin"
     printf '%s\n' "$@" >"$deps/packages.new"
     mv "$deps/packages.new" "$deps/packages"
 }

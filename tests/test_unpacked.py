@@ -68,7 +68,7 @@ def make_packages(folder):
 
 def unpacked_library_works(tree, environment):
     """A program is compiled by what pkg-config says and finds the library when it runs."""
-    libraries = tree / ".deps/root/usr/lib" / TRIPLET
+    libraries = tree / ".deps/files/usr/lib" / TRIPLET
     said = run(sys.argv[2], "--cflags", "--libs", "number",
                env={**environment, "PKG_CONFIG_PATH": str(libraries / "pkgconfig")})
     check(said.returncode == 0, said.stdout)
@@ -102,16 +102,16 @@ def main():
         check(result.returncode == 0, result.stdout)
         unpacked_library_works(tree, environment)
         started = run(tree / ".deps/bin/protoc-c", "a b")
-        check(started.stdout.strip().split(":")[0].split(" a b")[0] == str(tree / ".deps/root/usr/lib" / TRIPLET),
+        check(started.stdout.strip().split(":")[0].split(" a b")[0] == str(tree / ".deps/files/usr/lib" / TRIPLET),
               f"a program is started with {started.stdout}")
-        elsewhere = os.readlink(tree / ".deps/root/usr/share/elsewhere")
+        elsewhere = os.readlink(tree / ".deps/files/usr/share/elsewhere")
         check(elsewhere == "/etc/hostname", f"a link to the system now leads to {elsewhere}")
 
-        (tree / ".deps/root/mark").touch()
+        (tree / ".deps/files/mark").touch()
         for again in ([], ["--local"], ["--packages", folder / "debs"]):
             result = run(bootstrap, *again)
             check(result.returncode == 0 and result.stdout == "", f"{again}: {result.stdout}")
-        check((tree / ".deps/root/mark").exists(), "what was unpacked is unpacked again")
+        check((tree / ".deps/files/mark").exists(), "what was unpacked is unpacked again")
         result = run(bootstrap, "--reference")
         check(result.returncode != 0 and "--reference installs packages" in result.stdout, result.stdout)
 

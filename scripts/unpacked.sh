@@ -113,11 +113,14 @@ has_unpacked() {
     [ -f "$deps/packages" ] && ! printf '%s\n' "$@" | grep -qvxFf "$deps/packages"
 }
 
-# lay_out DIR PACKAGE...: unpacks what is in DIR; PACKAGE... are then there.
+# lay_out DIR PACKAGE...: unpacks what is in DIR; PACKAGE... are then there. DIR need not have other_tools.
 lay_out() {
-    local folder=$1
+    local folder=$1 package
     shift
-    compgen -G "$folder/*.deb" >/dev/null || die "$folder: has no .deb files"
+    for package in "$@"; do
+        [[ " ${other_tools[*]} " = *" $package "* ]] || compgen -G "$folder/${package}_*.deb" >/dev/null ||
+            die "$folder: has no package $package; let scripts/bootstrap --download fill it again"
+    done
     say "bootstrap: unpacking the packages in $folder below .deps/"
     rm -f "$deps/packages"
     unpack_debs "$folder" "$deps/files"

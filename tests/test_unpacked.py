@@ -41,7 +41,6 @@ def make_deb(folder, name, files, links):
     deb.parent.mkdir(exist_ok=True)
     made = run("dpkg-deb", "--build", content, deb)
     check(made.returncode == 0, made.stdout)
-    return deb
 
 
 def make_library(folder):
@@ -64,6 +63,16 @@ def make_packages(folder):
               "usr/bin/protoc-c": '#!/bin/sh\necho "$LD_LIBRARY_PATH" "$@"\n'},
              {f"usr/lib/{TRIPLET}/libnumber.so": f"/lib/{TRIPLET}/libnumber.so.1",
               "usr/share/elsewhere": "/etc/hostname"})
+
+
+def make_wanted_packages(folder, bootstrap):
+    """What Rodeo needs, by name, with nothing in it."""
+    listed = run("bash", "-c", f"source <(sed -n '/^packages=(/,/^)/p' {shlex.quote(str(bootstrap))});"
+                               'echo "${packages[@]}"').stdout.split()
+    check("libdnnl-dev" in listed, f"no list of packages: {listed}")
+    for name in listed:
+        if name not in ("gcc", "g++", "cmake", "python3"):  # the machine's own
+            make_deb(folder, name, {}, {})
 
 
 def unpacked_library_works(tree, environment):
@@ -90,6 +99,7 @@ def main():
         bootstrap = tree / "scripts/bootstrap"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PKG_CONFIG")}
         make_packages(folder)
+        make_wanted_packages(folder, bootstrap)
         good = (folder / "debs/number-dev_1_all.deb").read_bytes()
 
         (folder / "debs/number-dev_1_all.deb").write_bytes(good[:-100])
@@ -119,6 +129,9 @@ def main():
         (folder / "debs/number-dev_1_all.deb").write_bytes(good[:-100])
         result = run(bootstrap, "--packages", folder / "debs")
         check(result.returncode != 0 and not (tree / ".deps/packages").exists(), "half of the packages pass for more")
+        (folder / "debs/libzip-dev_1_all.deb").unlink()
+        result = run(bootstrap, "--packages", folder / "debs")
+        check(result.returncode != 0 and "has no package libzip-dev" in result.stdout, result.stdout)
         result = run(bootstrap, "--packages", folder / "nowhere")
         check(result.returncode != 0 and "there is no such folder" in result.stdout, result.stdout)
 

@@ -10,6 +10,7 @@
 #                             the PyPI wheel (nvidia-cudnn-cu13, -cu12) of the python3 in PATH
 #
 # Sets RODEO_HAS_CUDA, and with it the target lib_cuda and rodeo_cuda_sources().
+include(${CMAKE_CURRENT_LIST_DIR}/cudnn_wheel.cmake)
 set(RODEO_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
 set_property(CACHE RODEO_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(RODEO_CUDA_ARCHITECTURES "" CACHE STRING "Compute capabilities to compile for; empty: chosen")
@@ -40,30 +41,13 @@ needs a C++ compiler that this toolkit supports; ${CMAKE_BINARY_DIR}/CMakeFiles 
   endif()
 endfunction()
 
-# rodeo_find_cudnn_wheel(ROOT): the folder of the PyPI wheel for this CUDA, which PyTorch brings along,
-# of the python3 in PATH; empty: it has none.
-function(rodeo_find_cudnn_wheel root)
-  set(program "import importlib.metadata, sys
-for file in importlib.metadata.files(sys.argv[1]):
-    if file.name == 'cudnn_version.h':
-        print(file.locate().resolve().parent.parent)")
-  execute_process(COMMAND python3 -c "${program}" nvidia-cudnn-cu${CUDAToolkit_VERSION_MAJOR}
-                  RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_QUIET)
-  if(status EQUAL 0)
-    string(STRIP "${output}" output)
-    set(${root} "${output}" PARENT_SCOPE)
-  else()
-    set(${root} "" PARENT_SCOPE)
-  endif()
-endfunction()
-
 # rodeo_find_cudnn(MISSING): sets CUDNN_INCLUDE_DIR, CUDNN_LIBRARY, and RODEO_CUDNN_VERSION.
 function(rodeo_find_cudnn missing)
   set(roots ${CUDNN_ROOT} $ENV{CUDNN_ROOT})
   find_path(CUDNN_INCLUDE_DIR cudnn_version.h
             HINTS ${roots} ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
   if(NOT CUDNN_INCLUDE_DIR)
-    rodeo_find_cudnn_wheel(roots)
+    rodeo_find_cudnn_wheel(roots ${CUDAToolkit_VERSION_MAJOR})
     find_path(CUDNN_INCLUDE_DIR cudnn_version.h HINTS ${roots} PATH_SUFFIXES include)
   endif()
   find_library(CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 NAMES_PER_DIR

@@ -1,0 +1,18 @@
+# cmake -DFOLDER=DIR -P check_cudnn_wheel.cmake: cuDNN's wheel is found among the packages of python3 as pip
+# records them, and only that of the right CUDA. Works in DIR.
+include(${CMAKE_CURRENT_LIST_DIR}/../cmake/cudnn_wheel.cmake)
+get_filename_component(FOLDER ${FOLDER} REALPATH)
+file(REMOVE_RECURSE ${FOLDER})
+set(record ${FOLDER}/nvidia_cudnn_cu99-9.0.0.dist-info)
+file(WRITE ${record}/METADATA "Metadata-Version: 2.1\nName: nvidia-cudnn-cu99\nVersion: 9.0.0\n")
+file(WRITE ${record}/RECORD "nvidia/cudnn/include/cudnn.h,,\nnvidia/cudnn/include/cudnn_version.h,,\n")
+file(WRITE ${FOLDER}/nvidia/cudnn/include/cudnn_version.h "")
+set(ENV{PYTHONPATH} ${FOLDER})
+rodeo_find_cudnn_wheel(found 99)
+if(NOT found STREQUAL "${FOLDER}/nvidia/cudnn")
+  message(FATAL_ERROR "found '${found}' instead of ${FOLDER}/nvidia/cudnn")
+endif()
+rodeo_find_cudnn_wheel(found 98)
+if(NOT found STREQUAL "")
+  message(FATAL_ERROR "found '${found}' for another CUDA")
+endif()

@@ -61,3 +61,5 @@ set_tests_properties(test_unpacked PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME check_cudnn_wheel
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_BINARY_DIR}/tests/cudnn-wheel
                  -P ${CMAKE_CURRENT_SOURCE_DIR}/check_cudnn_wheel.cmake)
+add_test(NAME check_cuda_architectures
+         COMMAND ${CMAKE_COMMAND} -P ${CMAKE_CURRENT_SOURCE_DIR}/check_cuda_architectures.cmake)

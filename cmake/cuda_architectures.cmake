@@ -1,0 +1,40 @@
+# rodeo_architectures_for(CHOSEN TOO_OLD GPUS KNOWN): what to compile for so that it runs on GPUS
+# (compute capabilities as 75, 90), given those that the toolkit knows, in rising order. A GPU that the
+# toolkit does not know gets the PTX of the nearest older one, which the driver compiles for it. TOO_OLD:
+# a GPU for which there is none, else empty.
+function(rodeo_architectures_for chosen too_old gpus known)
+  set(list "")
+  set(without "")
+  foreach(gpu ${gpus})
+    set(older "")
+    foreach(candidate ${known})
+      if(candidate LESS gpu)
+        set(older ${candidate})
+      endif()
+    endforeach()
+    if(gpu IN_LIST known)
+      list(APPEND list ${gpu}-real)
+    elseif(older)
+      list(APPEND list ${older}-virtual)
+    else()
+      set(without ${gpu})
+    endif()
+  endforeach()
+  list(REMOVE_DUPLICATES list)
+  set(${chosen} "${list}" PARENT_SCOPE)
+  set(${too_old} "${without}" PARENT_SCOPE)
+endfunction()
+
+# rodeo_all_architectures(CHOSEN WANTED KNOWN): those of WANTED that the toolkit knows, and PTX of the newest
+# of them for later ones.
+function(rodeo_all_architectures chosen wanted known)
+  set(list "")
+  foreach(architecture ${wanted})
+    if(architecture IN_LIST known)
+      list(APPEND list ${architecture}-real)
+      set(newest ${architecture})
+    endif()
+  endforeach()
+  list(APPEND list ${newest}-virtual)
+  set(${chosen} "${list}" PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,31 @@
+# cmake -P check_cuda_architectures.cmake: what is compiled for which GPU by which toolkit.
+cmake_minimum_required(VERSION 3.22)
+include(${CMAKE_CURRENT_LIST_DIR}/../cmake/cuda_architectures.cmake)
+set(cuda12 50 52 53 60 61 62 70 72 75 80 86 87 89 90 100 101 120)
+set(cuda13 75 80 86 87 88 89 90 100 103 110 120 121)
+
+function(expect what found wanted)
+  if(NOT found STREQUAL wanted)
+    message(SEND_ERROR "${what}: '${found}' instead of '${wanted}'")
+  endif()
+endfunction()
+
+function(check gpus known wanted wanted_too_old)
+  rodeo_architectures_for(chosen too_old "${gpus}" "${known}")
+  expect("GPUs ${gpus}, compiled for" "${chosen}" "${wanted}")
+  expect("GPUs ${gpus}, too old" "${too_old}" "${wanted_too_old}")
+endfunction()
+
+check(75 "${cuda13}" 75-real "")
+check(60 "${cuda12}" 60-real "")
+check(60 "${cuda13}" "" 60)
+check("90;90" "${cuda13}" 90-real "")
+check("75;90" "${cuda12}" "75-real;90-real" "")
+check("75;60" "${cuda13}" 75-real 60)
+check(130 "${cuda13}" 121-virtual "")
+check(103 "${cuda12}" 101-virtual "")
+
+rodeo_all_architectures(chosen "60;75;90" "${cuda13}")
+expect("all of CUDA 13" "${chosen}" "75-real;90-real;90-virtual")
+rodeo_all_architectures(chosen "60;75;90" "50;60;70;75;80;86")
+expect("all of an older CUDA" "${chosen}" "60-real;75-real;75-virtual")

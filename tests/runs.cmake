@@ -12,6 +12,13 @@ add_test(NAME check_initial
                  "torchvision, safetensors" ${CMAKE_CURRENT_SOURCE_DIR}/check_initial.py
                  ${CMAKE_BINARY_DIR})
 set_tests_properties(test_pytorch check_initial PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
+# The notebook calls the programs of the source tree's build/.
+if(CMAKE_BINARY_DIR STREQUAL "${PROJECT_SOURCE_DIR}/build")
+  add_test(NAME test_notebook
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/with_reference.sh ${PROJECT_SOURCE_DIR}/.venv/bin/python
+                   IPython ${CMAKE_CURRENT_SOURCE_DIR}/test_notebook.py ${CMAKE_BINARY_DIR})
+  set_tests_properties(test_notebook PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
+endif()
 # Trains for minutes on all cores: only where the build is fast.
 if(NOT RODEO_SANITIZE)
   add_test(NAME test_adaptation COMMAND ${Python3_EXECUTABLE}

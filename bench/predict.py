@@ -34,6 +34,8 @@ GPUS = (
     Gpu("P100 PCIe 16 GB", None, None, 9.3e12, 732e9),
     Gpu("T4", 65e12, None, 8.1e12, 320e9),
     Gpu("V100 SXM2 16 GB", 125e12, None, 15.7e12, 900e9),
+    Gpu("L4", 121e12, 60e12, 30.3e12, 300e9),
+    Gpu("RTX PRO 6000 (G4)", 480e12, 240e12, 120e12, 1597e9),
     Gpu("A100 SXM 40 GB", 312e12, 156e12, 19.5e12, 1555e9),
     Gpu("H100 SXM", 989e12, 494e12, 67e12, 3350e9),
 )
@@ -193,6 +195,8 @@ def predict(gpu, precision, B, e, b):
     size, channels = (2, 4) if precision == "fp16" else (4, 4)
     peak = getattr(gpu, precision)
     rate = e[precision] * peak
+    if precision == "tf32":  # what computes in fp32 may run as well
+        rate = max(rate, e["fp32"] * gpu.fp32)
     stem_rate = e["stem"] * peak if precision == "fp16" else rate
     bandwidth = b * gpu.bandwidth
     step = milliseconds(training_step(B, size, channels), rate, stem_rate, bandwidth)

@@ -28,7 +28,9 @@ static const Gpu gpus[] = {
     {"Tesla V100-SXM2-16GB", 70, 80, 96, 2048, 32, 1530, 877, 4096, 16.9, 6},
     {"Tesla T4", 75, 40, 64, 1024, 16, 1590, 5001, 256, 15.8, 4},
     {"NVIDIA A100-SXM4-40GB", 80, 108, 163, 2048, 32, 1410, 1215, 5120, 42.4, 40},
+    {"NVIDIA GeForce RTX 3090", 86, 82, 99, 1536, 16, 1695, 9751, 384, 25.4, 6},
     {"NVIDIA L4", 89, 58, 99, 1536, 24, 2040, 6251, 192, 23.6, 48},
+    {"NVIDIA RTX PRO 6000", 120, 188, 99, 1536, 24, 2430, 12481, 512, 102.6, 128},
     {"NVIDIA H100 80GB HBM3", 90, 132, 227, 2048, 32, 1980, 2619, 5120, 85.0, 50},
 };
 
@@ -179,7 +181,7 @@ static void examine_all(const ConvTarget *target, const Gpu *gpu, const Precisio
             }
         }
     }
-    print_message("%-22s %s: %d convolutions, %.1f engines each to be timed (at least %d), cuDNN's "
+    print_message("%-23s %s: %d convolutions, %.1f engines each to be timed (at least %d), cuDNN's "
                   "first suggestion among them for %d; workspace up to %.0f of %.0f MiB\n",
                   gpu->name, p->name, tally.convolutions,
                   (double)tally.candidates / tally.convolutions, tally.fewest, tally.first_allowed,

@@ -196,6 +196,7 @@ static void examine_all(const ConvTarget *target, const Gpu *gpu, const Precisio
 static void every_convolution_has_an_engine_on_every_gpu(void **state)
 {
     (void)state;
+    void *compiler = conv_hold_compiler();
     for (size_t g = 0; g < COUNT(gpus); g++) {
         if (!is_supported(&gpus[g])) {
             print_message("%s is too old for this cuDNN\n", gpus[g].name);
@@ -209,6 +210,7 @@ static void every_convolution_has_an_engine_on_every_gpu(void **state)
         }
         cudnnBackendDestroyDescriptor(target.properties);
     }
+    conv_release_compiler(compiler);
 }
 
 /* What the file of choices holds must be enough to get the same plan again. */

@@ -2,6 +2,8 @@
 
 #include "base/mem.h"
 
+#include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MOST_DESCRIPTORS (CONV_KNOBS + 8) /* of one graph or plan */
@@ -219,6 +221,20 @@ void conv_graph_close(ConvGraph *graph)
 
 /* ---- what cuDNN suggests -----------------------------------------------------------------------
  */
+
+void *conv_hold_compiler(void)
+{
+    char name[32];
+    snprintf(name, sizeof name, "libnvrtc.so.%d", CUDART_VERSION / 1000);
+    return dlopen(name, RTLD_LAZY);
+}
+
+void conv_release_compiler(void *held)
+{
+    if (held != NULL) {
+        dlclose(held);
+    }
+}
 
 static void get(Builder *b, Descriptor d, cudnnBackendAttributeName_t name,
                 cudnnBackendAttributeType_t type, int64_t most, int64_t *count, void *values)

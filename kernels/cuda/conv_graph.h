@@ -51,6 +51,12 @@ cudnnStatus_t conv_graph_open(const ConvTarget *target, const ConvProblem *probl
                               ConvGraph **graph);
 void conv_graph_close(ConvGraph *graph); /* may be NULL */
 
+/* Keeps the run-time compiler (NVRTC) loaded until it is released. Else cuDNN loads and unloads it
+ * for every question about engines, 9 ms each time, only to see that it is there. NULL: it is not,
+ * and cuDNN does without as well. */
+void *conv_hold_compiler(void);
+void conv_release_compiler(void *held); /* may be NULL */
+
 /* Up to `most` engines that cuDNN's heuristics suggest, the most promising first, with their notes;
  * *count tells how many. Those that cannot be described by index and knobs are left out. */
 cudnnStatus_t conv_graph_suggest(const ConvGraph *graph, cudnnBackendHeurMode_t mode, int most,

@@ -36,6 +36,7 @@ struct CudaConvPlans {
     bool changed; /* since the file was read or written */
     char *folder; /* NULL: nothing is kept */
     char *path;
+    void *compiler; /* held from the first measurement on: conv_hold_compiler */
     void (*notice)(void *user, const char *text); /* NULL once it was told */
     void *notice_user;
 };
@@ -232,6 +233,7 @@ void cuda_conv_plans_close(CudaConvPlans *plans)
         conv_plan_close(plans->ready[i].plan);
         conv_graph_close(plans->ready[i].graph);
     }
+    conv_release_compiler(plans->compiler);
     free(plans->ready);
     free(plans->kept);
     free(plans->folder);
@@ -299,6 +301,9 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
         fatal("a convolution of a new shape was met while a step was being recorded");
     }
     tell(cuda->plans);
+    if (cuda->plans->compiler == NULL) {
+        cuda->plans->compiler = conv_hold_compiler();
+    }
     Kept kept = {.pass = problem->pass, .shape = *s, .pad_after = problem->pad_after};
     snprintf(kept.precision, sizeof kept.precision, "%s", cuda->base.precision);
     ConvPlan *plan = conv_choice_measure(cuda, graph, operands, &kept.engine);

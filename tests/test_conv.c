@@ -200,6 +200,22 @@ static void test_random_shapes(void **state)
     device_close(be);
 }
 
+/* Fewer channels than a vector has, and pixels that a stride leaves out. */
+static void test_few_channels_with_a_stride(void **state)
+{
+    (void)state;
+    static const int filters[] = {4, 9, 19, 37};
+    Backend *be = tensors_open_backend();
+    for (int C = 1; C <= 8; C++) {
+        for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+            ConvShape shape = {
+                .N = 3, .H = 8, .W = 10, .C = C, .K = filters[i], .R = 1, .stride = 2};
+            check_all_passes(be, &shape);
+        }
+    }
+    device_close(be);
+}
+
 /* sum of dy y, whose gradients dgrad and wgrad are. */
 static double weighted_output(const ConvShape *s, const double *x, const double *w,
                               const double *bias, const double *dy)
@@ -272,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers_of_the_networks),
         cmocka_unit_test(test_random_shapes),
+        cmocka_unit_test(test_few_channels_with_a_stride),
         cmocka_unit_test(test_reference_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,30 @@ static ConvGeometry geometry_new(const ConvShape *s, bool has_bias, dnnl_format_
     };
 }
 
+/* For a 1x1 convolution whose stride divides the picture, oneDNN 2.6 and 3.1 copy the pixels that
+ * count into their scratchpad, in vectors even where a pixel has fewer channels than a vector: on
+ * AVX2 the last copy of wgrad runs over the end, into the next thread's pixels or out of the
+ * scratchpad. */
+static bool overruns_scratchpad(ConvPass pass, const ConvShape *s)
+{
+    enum { LONGEST_VECTOR = 16 };
+    bool copies = s->R == 1 && s->stride > 1 && s->H % s->stride == 0 && s->W % s->stride == 0;
+    return pass == CONV_WGRAD && copies && s->C < LONGEST_VECTOR;
+}
+
+/* The same convolution with stride 1, over a view of x that shows only the pixels that count. */
+static void look_at_used_pixels(ConvGeometry *geometry, const ConvShape *s)
+{
+    int P = conv_out(s->H, 1, s->stride, 0);
+    int Q = conv_out(s->W, 1, s->stride, 0);
+    dnnl_dim_t row = (dnnl_dim_t)s->W * s->C;
+    layout_free(geometry->x);
+    geometry->x =
+        layout_strided(4, (dnnl_dims_t){s->N, s->C, P, Q},
+                       (dnnl_dims_t){s->H * row, 1, s->stride * row, (dnnl_dim_t)s->stride * s->C});
+    geometry->strides[0] = geometry->strides[1] = 1;
+}
+
 static void geometry_free(ConvGeometry *geometry)
 {
     layout_free(geometry->x);
@@ -165,6 +189,9 @@ static OnednnConv *conv_new(dnnl_engine_t engine, ConvPass pass, const ConvShape
     conv->has_bias = has_bias;
 
     ConvGeometry geometry = geometry_new(s, has_bias, dnnl_format_tag_any);
+    if (overruns_scratchpad(pass, s)) {
+        look_at_used_pixels(&geometry, s);
+    }
     dnnl_primitive_desc_t descriptor = pass_describe(engine, pass, &geometry);
     onednn_check(dnnl_primitive_create(&conv->conv, descriptor), "dnnl_primitive_create");
 

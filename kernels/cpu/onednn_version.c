@@ -24,6 +24,14 @@ Layout layout_new(int ndims, const dnnl_dims_t dims, dnnl_format_tag_t tag)
     return layout;
 }
 
+Layout layout_strided(int ndims, const dnnl_dims_t dims, const dnnl_dims_t strides)
+{
+    Layout layout = NULL;
+    onednn_check(dnnl_memory_desc_create_with_strides(&layout, ndims, dims, dnnl_f32, strides),
+                 "dnnl_memory_desc_create_with_strides");
+    return layout;
+}
+
 void layout_free(Layout layout)
 {
     if (layout != NULL) {
@@ -79,6 +87,14 @@ Layout layout_new(int ndims, const dnnl_dims_t dims, dnnl_format_tag_t tag)
     Layout layout = mem_alloc(sizeof(*layout));
     onednn_check(dnnl_memory_desc_init_by_tag(layout, ndims, dims, dnnl_f32, tag),
                  "dnnl_memory_desc_init_by_tag");
+    return layout;
+}
+
+Layout layout_strided(int ndims, const dnnl_dims_t dims, const dnnl_dims_t strides)
+{
+    Layout layout = mem_alloc(sizeof(*layout));
+    onednn_check(dnnl_memory_desc_init_by_strides(layout, ndims, dims, dnnl_f32, strides),
+                 "dnnl_memory_desc_init_by_strides");
     return layout;
 }
 

@@ -17,8 +17,10 @@ typedef dnnl_memory_desc_t *Layout;
 typedef const dnnl_memory_desc_t *ConstLayout;
 #endif
 
-/* A float32 tensor laid out as tag says; layout_free releases it. */
+/* A float32 tensor laid out as tag says, or with these strides in elements; layout_free releases
+ * it. */
 Layout layout_new(int ndims, const dnnl_dims_t dims, dnnl_format_tag_t tag);
+Layout layout_strided(int ndims, const dnnl_dims_t dims, const dnnl_dims_t strides);
 void layout_free(Layout layout);
 
 /* The geometry of a convolution: its tensors in the library's order of dimensions, pads and strides

@@ -93,10 +93,10 @@ static ConvGeometry geometry_new(const ConvShape *s, bool has_bias, dnnl_format_
     };
 }
 
-/* For a 1x1 convolution whose stride divides the picture, oneDNN 2.6 and 3.1 copy the pixels that
- * count into their scratchpad, in vectors even where a pixel has fewer channels than a vector: on
- * AVX2 the last copy of wgrad runs over the end, into the next thread's pixels or out of the
- * scratchpad. */
+/* For a 1x1 convolution whose stride divides the picture, oneDNN copies the pixels that count into
+ * its scratchpad. Where they have fewer channels than a vector, wgrad uses a wider layout than
+ * there is room for, and overruns: into the next thread's pixels, or out of the scratchpad. Known
+ * to its authors since September 2026, and in all versions up to 3.12. */
 static bool overruns_scratchpad(ConvPass pass, const ConvShape *s)
 {
     enum { LONGEST_VECTOR = 16 };

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <pthread.h>
 #include <unordered_map>
 
@@ -61,6 +62,16 @@ struct Cell {
     Record written, read, read_too;
 };
 
+static const uintptr_t page_bytes = 4096;
+static const uintptr_t word_bytes = 4;
+
+/* Bytes of a word mostly have the same past, and then share a cell. */
+struct Page {
+    Cell word[page_bytes / word_bytes] = {};
+    bool split[page_bytes / word_bytes] = {}; /* each of the word's bytes has a cell of its own */
+    std::vector<Cell> byte;                   /* all of the page, once a word is split */
+};
+
 struct Races {
     bool watching = getenv("RODEO_EMULATOR_RACES") == nullptr ||
                     std::strcmp(getenv("RODEO_EMULATOR_RACES"), "0") != 0;
@@ -71,15 +82,19 @@ struct Races {
     const std::vector<bool> *before = nullptr; /* of its graph's nodes; NULL: not from a graph */
     Record self = {};
     pthread_t runner = 0; /* the host's thread while it runs a kernel's code */
-    uint32_t asked = 0;   /* the task that ordered() was asked about last */
-    bool answer = false;
+    uint32_t work = 0;    /* the work's number */
+    struct {
+        uint32_t work, task;
+        bool ordered;
+    } answers[256] = {};          /* of is_ordered, by task */
     const char *shared = nullptr; /* memory of the block that runs */
     size_t shared_bytes = 0;
     uint32_t block_runs = 0;
-    std::unordered_map<uintptr_t, Cell *> pages; /* those watched; NULL: not accessed so far */
+    /* those watched; empty: not accessed so far */
+    std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
     struct {
-        uintptr_t page;
-        Cell *cells;
+        uintptr_t number;
+        Page *page;
     } recent[1024] = {};
 };
 
@@ -89,7 +104,6 @@ static Races &races()
     return *only;
 }
 
-static const uintptr_t page_bytes = 4096;
 static const uint32_t task_limit = 1 << 22;
 static const uint32_t barrier_limit = 1 << 11;
 static const uint32_t sync_limit = 1 << 10;
@@ -98,8 +112,7 @@ static void forget()
 {
     Races &r = races();
     for (auto &page : r.pages) {
-        std::free(page.second);
-        page.second = nullptr;
+        page.second.reset();
     }
     for (auto &entry : r.recent) {
         entry = {};
@@ -120,7 +133,7 @@ Running::Running(const std::string &what, const Position &position, uint64_t lau
     r.before = before;
     r.self = {};
     r.self.task = (uint32_t)r.tasks.size() - 1;
-    r.asked = 0;
+    r.work++;
 }
 
 Running::~Running()
@@ -132,17 +145,16 @@ Running::~Running()
 static bool is_ordered(uint32_t other)
 {
     Races &r = races();
-    if (other != r.asked) {
+    auto &known = r.answers[other % 256];
+    if (known.work != r.work || known.task != other) {
         const Task &task = r.tasks[other];
         const Clock &clock = r.position->clock;
-        r.asked = other;
+        known = {r.work, other, task.stream < clock.size() && clock[task.stream] >= task.place};
         if (r.before != nullptr && task.launch == r.tasks.back().launch) {
-            r.answer = (*r.before)[task.node];
-        } else {
-            r.answer = task.stream < clock.size() && clock[task.stream] >= task.place;
+            known.ordered = (*r.before)[task.node];
         }
     }
-    return r.answer;
+    return known.ordered;
 }
 
 /* ---- one access
@@ -232,26 +244,72 @@ static void check_byte(Cell &cell, const char *address, const Record &mine, bool
     cell = {mine, {}, {}};
 }
 
-/* The cells of a page, NULL where it is not watched. */
-static Cell *cells_of(uintptr_t page)
+static bool same(const Cell &a, const Cell &b)
+{
+    return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+/* Whole words from *offset on that are not split and have the same past, and so the same future. */
+static void check_words(Page &page, size_t *offset, size_t end, const char *address,
+                        const Record &mine, bool writes, bool shared)
+{
+    size_t word = *offset / word_bytes;
+    const Cell before = page.word[word];
+    Cell after = before;
+    check_byte(after, address, mine, writes, shared);
+    do {
+        page.word[word++] = after;
+        *offset += word_bytes;
+    } while (*offset + word_bytes <= end && !page.split[word] && same(page.word[word], before));
+}
+
+/* Bytes from *offset on of one word, which need not stay split afterwards. */
+static void check_bytes(Page &page, size_t *offset, size_t end, const char *address,
+                        const Record &mine, bool writes, bool shared)
+{
+    size_t word = *offset / word_bytes;
+    page.byte.resize(page_bytes);
+    Cell *cells = &page.byte[word * word_bytes];
+    if (!page.split[word]) {
+        std::fill(cells, cells + word_bytes, page.word[word]);
+    }
+    for (; *offset < std::min(end, (word + 1) * word_bytes); ++*offset) {
+        check_byte(page.byte[*offset], address++, mine, writes, shared);
+    }
+    page.split[word] = !std::all_of(cells + 1, cells + word_bytes,
+                                    [&](const Cell &cell) { return same(cell, cells[0]); });
+    page.word[word] = cells[0];
+}
+
+static void check_page(Page &page, size_t offset, const char *address, size_t bytes,
+                       const Record &mine, bool writes, bool shared)
+{
+    const char *start = address - offset;
+    size_t end = offset + bytes;
+    while (offset < end) {
+        bool whole = offset % word_bytes == 0 && offset + word_bytes <= end;
+        auto *check = whole && !page.split[offset / word_bytes] ? check_words : check_bytes;
+        check(page, &offset, end, start + offset, mine, writes, shared);
+    }
+}
+
+/* A page by its number, NULL where it is not watched. */
+static Page *page_of(uintptr_t number)
 {
     Races &r = races();
-    auto &entry = r.recent[page % 1024];
-    if (entry.page != page) {
-        auto found = r.pages.find(page);
+    auto &entry = r.recent[number % 1024];
+    if (entry.number != number) {
+        auto found = r.pages.find(number);
         if (found == r.pages.end()) {
-            entry = {page, nullptr};
+            entry = {number, nullptr};
         } else {
             if (found->second == nullptr) {
-                found->second = (Cell *)std::calloc(page_bytes, sizeof(Cell));
-                if (found->second == nullptr) {
-                    die("no memory to watch for races (RODEO_EMULATOR_RACES=0 does without)");
-                }
+                found->second = std::make_unique<Page>();
             }
-            entry = {page, found->second};
+            entry = {number, found->second.get()};
         }
     }
-    return entry.cells;
+    return entry.page;
 }
 
 static void access(const void *memory, size_t bytes, bool writes, bool atomic)
@@ -267,9 +325,9 @@ static void access(const void *memory, size_t bytes, bool writes, bool atomic)
     while (bytes > 0) {
         uintptr_t offset = (uintptr_t)address % page_bytes;
         size_t here = std::min(bytes, (size_t)(page_bytes - offset));
-        Cell *cells = cells_of((uintptr_t)address / page_bytes);
-        for (size_t i = 0; cells != nullptr && i < here; i++) {
-            check_byte(cells[offset + i], address + i, mine, writes, shared);
+        Page *page = page_of((uintptr_t)address / page_bytes);
+        if (page != nullptr) {
+            check_page(*page, offset, address, here, mine, writes, shared);
         }
         address += here;
         bytes -= here;
@@ -288,9 +346,7 @@ void watch(const void *memory, size_t bytes, bool on)
         if (on) {
             r.pages.emplace(page, nullptr);
         } else {
-            auto found = r.pages.find(page);
-            std::free(found->second);
-            r.pages.erase(found);
+            r.pages.erase(page);
         }
         r.recent[page % 1024] = {};
     }

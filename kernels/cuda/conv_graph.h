@@ -52,8 +52,8 @@ cudnnStatus_t conv_graph_open(const ConvTarget *target, const ConvProblem *probl
 void conv_graph_close(ConvGraph *graph); /* may be NULL */
 
 /* Keeps the run-time compiler (NVRTC) loaded until it is released. Else cuDNN loads and unloads it
- * for every question about engines, 9 ms each time, only to see that it is there. NULL: it is not,
- * and cuDNN does without as well. */
+ * for every question about engines, some 10 ms each time, only to see that it is there. NULL: it is
+ * not, and cuDNN does without as well. */
 void *conv_hold_compiler(void);
 void conv_release_compiler(void *held); /* may be NULL */
 

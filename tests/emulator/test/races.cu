@@ -44,6 +44,29 @@ __global__ static void read_all_write_one(float *y)
     }
 }
 
+/* Neighbours write parts of one word: each its own. */
+template <typename Part> __global__ void write_parts(Part *y)
+{
+    y[threadIdx.x] = (Part)threadIdx.x;
+}
+
+/* One thread has a word, the other its last byte; one of them writes. */
+template <bool word_is_written> __global__ void share_word(int *y, int *read)
+{
+    uint8_t *bytes = (uint8_t *)y;
+    if (threadIdx.x == 0) {
+        if (word_is_written) {
+            *y = 1;
+        } else {
+            *read = *y;
+        }
+    } else if (word_is_written) {
+        *read = bytes[3];
+    } else {
+        bytes[3] = 1;
+    }
+}
+
 __global__ static void flag(int *y)
 {
     atomicOr(y, 1);
@@ -96,6 +119,28 @@ static void within_a_launch()
     CHECK(!is_found([](Device &d) { OK(launch(d.stream, 1, 32, count_far<false>, d.a)); }));
 }
 
+static void within_a_word()
+{
+    CHECK(!is_found(
+        [](Device &d) { OK(launch(d.stream, 1, 64, write_parts<uint8_t>, (uint8_t *)d.a)); }));
+    CHECK(!is_found(
+        [](Device &d) { OK(launch(d.stream, 1, 64, write_parts<uint16_t>, (uint16_t *)d.a)); }));
+    auto written = [] {
+        Device d;
+        OK(launch(d.stream, 1, 2, share_word<true>, (int *)d.a, (int *)d.b));
+        OK(cudaDeviceSynchronize());
+    };
+    auto read = [] {
+        Device d;
+        OK(cudaMemset(d.a, 0, 4));
+        OK(cudaDeviceSynchronize());
+        OK(launch(d.stream, 1, 2, share_word<false>, (int *)d.a, (int *)d.b));
+        OK(cudaDeviceSynchronize());
+    };
+    CHECK(failures(written, 20) == 20);
+    CHECK(failures(read, 20) == 20);
+}
+
 /* Many readers near the writer must not hide the one that races, in whatever order they run. */
 static void readers_are_remembered()
 {
@@ -141,6 +186,15 @@ static bool is_found_between(Order order, const std::function<void(Device &, cud
 
 static void between_streams()
 {
+    /* what is in order for one piece of work need not be for the next */
+    auto behind_another = [] {
+        Device d;
+        OK(launch(d.stream, 1, 1, write_one, d.a, 0.0f));
+        OK(launch(d.stream, 1, 1, read_one, d.a, d.b));
+        OK(launch(d.second, 1, 1, read_one, d.a, d.b + 64));
+        OK(cudaDeviceSynchronize());
+    };
+    CHECK(failures(behind_another, 20) == 20);
     const std::function<void(Device &, cudaStream_t)> later[] = {
         [](Device &d, cudaStream_t s) { OK(launch(s, 1, 1, write_one, d.a, 0.0f)); },
         [](Device &d, cudaStream_t s) { OK(launch(s, 1, 1, read_one, d.a, d.b)); },
@@ -200,6 +254,7 @@ void test_races()
 {
 #ifdef __SANITIZE_THREAD__
     within_a_launch();
+    within_a_word();
     readers_are_remembered();
     between_streams();
     CHECK(!is_found_in_graph(true));

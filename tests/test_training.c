@@ -133,12 +133,12 @@ static double difference_after_step(Training *a, Training *b, int step)
 /* Gradients of trainings of two kinds were `difference` apart in the first step: more than the
  * tolerance, and they get a second chance. Rounding may have put a value on the other side of a
  * ReLU or a maximum, which moves gradients much further than rounding itself; then the pictures of
- * two other steps must be near, at the same weights. */
-static void expect_near_gradients(double difference, const TrainingKind *kind_a,
+ * two other steps must be near, at the same weights. Returns whether the first were. */
+static bool expect_near_gradients(double difference, const TrainingKind *kind_a,
                                   const TrainingKind *kind_b, double tolerance)
 {
     if (difference <= tolerance) {
-        return;
+        return true;
     }
     TrainingKind kind[] = {*kind_a, *kind_b};
     Training t[2];
@@ -156,6 +156,7 @@ static void expect_near_gradients(double difference, const TrainingKind *kind_a,
     }
     training_close(&t[0]);
     training_close(&t[1]);
+    return false;
 }
 
 /* Trainings of this kind run with the same engines from now on: a device that chooses them by
@@ -203,14 +204,15 @@ static void separate_passes_mean_the_same(void **state)
     Bounds bounds = bounds_of(device_precision(merged.be));
     step_restore_loss_scale(merged.step, &moderate_scale);
     step_restore_loss_scale(separate.step, &moderate_scale);
-    for (int step = 0; step < 3; step++) {
+    bool comparable = true; /* at this rate, steps behind gradients that are apart are far apart */
+    for (int step = 0; step < 3 && comparable; step++) {
         double scale = scale_of(&merged);
         StepResult a = training_step(&merged, step);
         StepResult b = training_step(&separate, step);
         expect_near_losses(&b, &a, step == 0 ? bounds.loss : bounds.later, step);
         if (step == 0) {
             double difference = gradient_difference(&separate, scale, &merged, scale);
-            expect_near_gradients(difference, &separate_kind, &kind, bounds.gradient);
+            comparable = expect_near_gradients(difference, &separate_kind, &kind, bounds.gradient);
             float *x = training_running(&separate);
             float *y = training_running(&merged);
             assert_true(relative_difference(x, y, merged.net->params.running.elements) <

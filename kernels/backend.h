@@ -74,7 +74,6 @@ struct Backend {
     size_t activation_bytes;
     bool needs_loss_scale;
     int picture_channels;
-    bool picture_blocks;        /* pictures of even height and width lie in blocks of 2 x 2 */
     const ProfileHook *profile; /* NULL: nobody measures */
 };
 

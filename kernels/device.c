@@ -51,15 +51,6 @@ int device_picture_channels(const Backend *be)
     return be->picture_channels;
 }
 
-int64_t device_picture_at(const Backend *be, int H, int W, int h, int w)
-{
-    int64_t pixel = (int64_t)h * W + w;
-    if (be->picture_blocks && H % 2 == 0 && W % 2 == 0) {
-        pixel = ((int64_t)(h / 2) * (W / 2) + w / 2) * 4 + h % 2 * 2 + w % 2;
-    }
-    return pixel * be->picture_channels;
-}
-
 int device_steps_ahead(const Backend *be)
 {
     return be->table->async != NULL ? 2 : 0;

@@ -57,10 +57,6 @@ bool device_needs_loss_scale(const Backend *be);
  * a padded layout; those beyond the third hold zeros. */
 int device_picture_channels(const Backend *be);
 
-/* Where pixel (h, w) of a picture of H x W begins among the picture's H W device_picture_channels
- * elements: row by row, or in blocks of 2 x 2 pixels where the first convolution is faster so. */
-int64_t device_picture_at(const Backend *be, int H, int W, int h, int w);
-
 /* How many steps the host may usefully run ahead of the device; 0 where a call returns only when
  * its work has run. */
 int device_steps_ahead(const Backend *be);

@@ -27,10 +27,9 @@
 /* ---- convolution ----------------------------------------------------------------------------- */
 
 /* Cross-correlation of x [N,H,W,C] with w [K,R,R,C] into y [N,P,Q,K], P = (H + 2 pad - R)/stride +
- * 1, likewise Q from W. Where C is 3, x is a batch of pictures as op_augment writes them
- * (device_picture_at); weights and their gradients have 3 channels all the same, and the stride
- * is 2.
- */
+ * 1, likewise Q from W. Where C is 3, x is a batch of pictures as op_augment writes them,
+ * [N,H,W,device_picture_channels]; weights and their gradients have 3 channels all the same, and
+ * the stride is 2. */
 typedef struct {
     int N, H, W, C, K, R, stride, pad;
 } ConvShape;
@@ -203,7 +202,7 @@ void op_argmax(Backend *be, const LossShape *s, const float *logits, int32_t *pr
 /* ---- augmentation
  * ------------------------------------------------------------------------------------------ */
 
-/* N stored pictures become network input y [N] pictures of crop x crop (device_picture_at): resized
+/* N stored pictures become network input y [N,crop,crop,device_picture_channels]: resized
  * to resize x resize exactly as Pillow's bilinear filter does it on 8-bit pixels (a triangle filter
  * that widens when it shrinks; the horizontal pass first, rounded to 8 bits, then the vertical one;
  * a pass that changes nothing is left out), cropped, flipped, turned, and normalised: (v/255 -

@@ -59,17 +59,17 @@ typedef struct {
 /* ResNet-18, ResNet-50's other shapes, and the rotation heads of both, for pictures of 224 x 224.
  */
 static const Layer layers[] = {
-    {224, 4, 64, 7, 2, 3},    {112, 16, 64, 4, 1, 2},   {56, 64, 64, 3, 1, 1},
-    {56, 64, 128, 3, 2, 1},   {56, 64, 128, 1, 2, 0},   {28, 128, 128, 3, 1, 1},
-    {28, 128, 256, 3, 2, 1},  {28, 128, 256, 1, 2, 0},  {14, 256, 256, 3, 1, 1},
-    {14, 256, 512, 3, 2, 1},  {14, 256, 512, 1, 2, 0},  {7, 512, 512, 3, 1, 1},
-    {7, 1024, 100, 1, 1, 0},  {7, 100, 100, 3, 2, 0},   {56, 64, 64, 1, 1, 0},
-    {56, 64, 256, 1, 1, 0},   {56, 256, 64, 1, 1, 0},   {56, 256, 128, 1, 1, 0},
-    {56, 128, 128, 3, 2, 1},  {56, 256, 512, 1, 2, 0},  {28, 128, 512, 1, 1, 0},
-    {28, 512, 128, 1, 1, 0},  {28, 512, 256, 1, 1, 0},  {28, 256, 256, 3, 2, 1},
-    {28, 512, 1024, 1, 2, 0}, {14, 256, 1024, 1, 1, 0}, {14, 1024, 256, 1, 1, 0},
-    {14, 1024, 512, 1, 1, 0}, {14, 512, 512, 3, 2, 1},  {14, 1024, 2048, 1, 2, 0},
-    {7, 512, 2048, 1, 1, 0},  {7, 2048, 512, 1, 1, 0},  {7, 4096, 100, 1, 1, 0},
+    {224, 4, 64, 7, 2, 3},    {56, 64, 64, 3, 1, 1},     {56, 64, 128, 3, 2, 1},
+    {56, 64, 128, 1, 2, 0},   {28, 128, 128, 3, 1, 1},   {28, 128, 256, 3, 2, 1},
+    {28, 128, 256, 1, 2, 0},  {14, 256, 256, 3, 1, 1},   {14, 256, 512, 3, 2, 1},
+    {14, 256, 512, 1, 2, 0},  {7, 512, 512, 3, 1, 1},    {7, 1024, 100, 1, 1, 0},
+    {7, 100, 100, 3, 2, 0},   {56, 64, 64, 1, 1, 0},     {56, 64, 256, 1, 1, 0},
+    {56, 256, 64, 1, 1, 0},   {56, 256, 128, 1, 1, 0},   {56, 128, 128, 3, 2, 1},
+    {56, 256, 512, 1, 2, 0},  {28, 128, 512, 1, 1, 0},   {28, 512, 128, 1, 1, 0},
+    {28, 512, 256, 1, 1, 0},  {28, 256, 256, 3, 2, 1},   {28, 512, 1024, 1, 2, 0},
+    {14, 256, 1024, 1, 1, 0}, {14, 1024, 256, 1, 1, 0},  {14, 1024, 512, 1, 1, 0},
+    {14, 512, 512, 3, 2, 1},  {14, 1024, 2048, 1, 2, 0}, {7, 512, 2048, 1, 1, 0},
+    {7, 2048, 512, 1, 1, 0},  {7, 4096, 100, 1, 1, 0},
 };
 
 /* Pictures at once: four groups of 64 merged, and a group of 32 alone. */
@@ -113,9 +113,7 @@ static bool is_supported(const Gpu *gpu)
 static ConvProblem problem_of(const Layer *l, ConvPass pass, cudnnDataType_t type, int N)
 {
     ConvShape shape = {N, l->side, l->side, l->C, l->K, l->R, l->stride, l->pad};
-    /* The first layer over blocks of 2 x 2 pixels has fewer zeros behind the picture. */
-    int after = l->R % 2 != 0 ? l->pad : l->pad - 1;
-    return (ConvProblem){.pass = pass, .type = type, .shape = shape, .pad_after = after};
+    return (ConvProblem){.pass = pass, .type = type, .shape = shape};
 }
 
 typedef struct {
@@ -155,13 +153,10 @@ static void examine(const ConvTarget *target, const ConvProblem *problem, const 
     }
 }
 
-/* Nobody wants the pictures' gradients; and pictures lie either in pixels or in blocks of them. */
-static bool is_run(const Layer *l, ConvPass pass, CudaType type)
+/* Nobody wants the pictures' gradients. */
+static bool is_run(const Layer *l, ConvPass pass)
 {
-    bool pictures = l->side >= 112;
-    bool in_blocks = l->C == 4 * CUDA_PICTURE_CHANNELS;
-    bool blocks = type == CUDA_BF16 && cudnnGetVersion() >= CUDNN_WITH_PICTURE_BLOCKS;
-    return !pictures || (pass != CONV_DGRAD && in_blocks == blocks);
+    return pass != CONV_DGRAD || l->C != CUDA_PICTURE_CHANNELS;
 }
 
 static void examine_all(const ConvTarget *target, const Gpu *gpu, const Precision *p)
@@ -172,7 +167,7 @@ static void examine_all(const ConvTarget *target, const Gpu *gpu, const Precisio
     for (size_t l = 0; l < COUNT(layers); l++) {
         for (size_t b = 0; b < COUNT(batches); b++) {
             for (int pass = CONV_FPROP; pass <= CONV_WGRAD; pass++) {
-                if (!is_run(&layers[l], (ConvPass)pass, p->type)) {
+                if (!is_run(&layers[l], (ConvPass)pass)) {
                     continue;
                 }
                 ConvProblem problem =

@@ -173,15 +173,6 @@ __device__ static Placement placement_of(const AugmentItem *item, int crop)
     return p;
 }
 
-/* Where pixel `at` of a picture of crop x crop lies if it is in blocks of 2 x 2: device_picture_at.
- */
-__device__ static int in_blocks(int at, int crop)
-{
-    int row = at / crop;
-    int column = at % crop;
-    return (row / 2 * (crop / 2) + column / 2) * 4 + row % 2 * 2 + column % 2;
-}
-
 template <typename T> __device__ static void write_pixel(const Sums *sum, T *to)
 {
     float pixel[CUDA_PICTURE_CHANNELS] = {normalise(sum->r, 0.485f, 0.229f, 1.0f / 0.229f),
@@ -192,7 +183,7 @@ template <typename T> __device__ static void write_pixel(const Sums *sum, T *to)
 
 /* across: tiles beside each other in a crop. blockIdx.x counts tiles row by row, picture by
  * picture. */
-template <typename T, bool BLOCKS>
+template <typename T>
 __global__ void __launch_bounds__(BLOCK)
     augment(int resize, int crop, int across, const uint8_t *__restrict__ pixels,
             const AugmentItem *items, T *y)
@@ -253,31 +244,20 @@ __global__ void __launch_bounds__(BLOCK)
         int c = c0 + e * c_step;
         if (r < height && c < width) {
             int at = p.start + (row0 + r) * p.down + (column0 + c) * p.across;
-            at = BLOCKS ? in_blocks(at, crop) : at;
             write_pixel(&sums[e], out + (int64_t)at * CUDA_PICTURE_CHANNELS);
         }
     }
-}
-
-template <typename T, bool BLOCKS>
-static void launch_augment(CudaBackend *cuda, const AugmentShape *s, const uint8_t *pixels,
-                           const AugmentItem *items, void *y)
-{
-    int across = (int)divide_up(s->crop, SIDE);
-    dim3 grid((unsigned)((int64_t)s->N * across * across));
-    launch(cuda, "augment", augment<T, BLOCKS>, grid, dim3(BLOCK), s->resize, s->crop, across,
-           pixels, items, (T *)y);
 }
 
 void cuda_augment(Backend *be, const AugmentShape *s, const uint8_t *pixels,
                   const AugmentItem *items, void *y)
 {
     CudaBackend *cuda = cuda_backend(be);
-    if (be->picture_blocks && s->crop % 2 == 0) {
-        launch_augment<__nv_bfloat16, true>(cuda, s, pixels, items, y);
-        return;
-    }
-#define CALL(T) launch_augment<T, false>(cuda, s, pixels, items, y)
+    int across = (int)divide_up(s->crop, SIDE);
+    dim3 grid((unsigned)((int64_t)s->N * across * across));
+#define CALL(T)                                                                                    \
+    launch(cuda, "augment", augment<T>, grid, dim3(BLOCK), s->resize, s->crop, across, pixels,     \
+           items, (T *)y)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL
 }

@@ -118,8 +118,6 @@ static int choose_precision(CudaBackend *cuda, const char *wanted, const char *g
         cuda->base.precision = p->name;
         cuda->base.activation_bytes = p->type == CUDA_F32 ? 4 : 2;
         cuda->base.needs_loss_scale = p->type == CUDA_F16;
-        cuda->base.picture_blocks =
-            p->type == CUDA_BF16 && cudnnGetVersion() >= CUDNN_WITH_PICTURE_BLOCKS;
         return 0;
     }
     return err_set(err, "--precision %s is not known; it takes auto, fp32, tf32, fp16 or bf16",
@@ -210,6 +208,7 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
     cuda->base.picture_channels = CUDA_PICTURE_CHANNELS;
     cuda->device = options->gpu;
     cuda->sm = 10 * properties.major + properties.minor;
+    cuda->multiprocessors = properties.multiProcessorCount;
     if (choose_precision(cuda, options->precision, properties.name, err) != 0) {
         free(cuda);
         return NULL;

@@ -1,10 +1,11 @@
-/* Convolutions: cuDNN, channels-last, float32 accumulation.
+/* Convolutions: cuDNN, channels-last, float32 accumulation; where they can, own kernels for
+ * pictures.
  *
- * Pictures have CUDA_PICTURE_CHANNELS channels in memory and 3 in the weights, and may lie in
- * blocks of 2 x 2 pixels: their weights are rearranged, and the gradients of these, around the
- * call. Gradients of weights come out of cuDNN in the compute type and are widened into the float32
- * arena. */
+ * Pictures have CUDA_PICTURE_CHANNELS channels in memory and 3 in the weights: cuDNN gets padded
+ * weights, and the gradients of these are cut. Gradients of weights come out of cuDNN in the
+ * compute type and are widened into the float32 arena. */
 #include "kernels/cuda/conv_plans.h"
+#include "kernels/cuda/picture_conv.h"
 
 static int64_t filter_elements(const ConvShape *s)
 {
@@ -17,40 +18,15 @@ static int64_t output_rows(const ConvShape *s)
            conv_out(s->W, s->R, s->stride, s->pad);
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------
- */
-
-/* Over blocks, output o of a convolution with stride 2 reads pixels 2 o - pad to 2 o - pad + R - 1,
- * which lie in blocks o - ceil(pad/2) to o + floor((R - 1 - pad)/2). */
-static PictureFilter picture_filter(const CudaBackend *cuda, const ConvShape *s)
+static int64_t filter_positions(const ConvShape *s)
 {
-    int before = (s->pad + 1) / 2;
-    return (PictureFilter){.K = s->K,
-                           .R = s->R,
-                           .blocks = cuda->base.picture_blocks && s->H % 2 == 0 && s->W % 2 == 0,
-                           .side = before + (s->R - 1 - s->pad) / 2 + 1,
-                           .shift = 2 * before - s->pad};
+    return (int64_t)s->K * s->R * s->R;
 }
 
-/* The convolution of pictures as one of four channels, or of blocks with sixteen. The zeros below
- * and to the right are as many as give the outputs wanted. */
-static void describe_pictures(const CudaBackend *cuda, const ConvShape *s, ConvProblem *problem)
+static void *padded_filter(CudaBackend *cuda, const ConvShape *s)
 {
-    PictureFilter f = picture_filter(cuda, s);
-    ConvShape *shape = &problem->shape;
-    shape->C = CUDA_PICTURE_CHANNELS;
-    if (f.blocks) {
-        *shape = (ConvShape){.N = s->N,
-                             .H = s->H / 2,
-                             .W = s->W / 2,
-                             .C = 4 * CUDA_PICTURE_CHANNELS,
-                             .K = s->K,
-                             .R = f.side,
-                             .stride = 1,
-                             .pad = (s->pad + 1) / 2};
-        int outputs = conv_out(s->H, s->R, s->stride, s->pad);
-        problem->pad_after = outputs - 1 + f.side - shape->H - shape->pad;
-    }
+    size_t elements = (size_t)filter_positions(s) * CUDA_PICTURE_CHANNELS;
+    return cuda_scratch(cuda, elements * cuda->base.activation_bytes);
 }
 
 /* The weights as cuDNN gets them; w itself unless they are of pictures. */
@@ -59,10 +35,8 @@ static const void *padded_weights(CudaBackend *cuda, const ConvShape *s, const v
     if (s->C != 3) {
         return w;
     }
-    PictureFilter f = picture_filter(cuda, s);
-    void *padded =
-        cuda_scratch(cuda, (size_t)picture_filter_elements(&f) * cuda->base.activation_bytes);
-    cuda_pad_filter(cuda, &f, w, padded);
+    void *padded = padded_filter(cuda, s);
+    cuda_pad_filter(cuda, filter_positions(s), w, padded);
     return padded;
 }
 
@@ -76,10 +50,9 @@ static void run(CudaBackend *cuda, ConvPass pass, const ConvShape *s, const Conv
                                             [CUDA_F16] = CUDNN_DATA_HALF,
                                             [CUDA_BF16] = CUDNN_DATA_BFLOAT16};
     CudaLane *lane = cuda_lane(cuda);
-    ConvProblem problem = {
-        .pass = pass, .type = types[cuda->type], .shape = *s, .pad_after = s->pad};
+    ConvProblem problem = {.pass = pass, .type = types[cuda->type], .shape = *s};
     if (s->C == 3) {
-        describe_pictures(cuda, s, &problem);
+        problem.shape.C = CUDA_PICTURE_CHANNELS;
     }
     const ConvPlan *plan = cuda_conv_plan(cuda, &problem, operands);
     void *workspace = cuda_workspace(cuda, conv_plan_workspace(plan));
@@ -90,8 +63,12 @@ void cuda_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void 
                      const float *bias, void *y)
 {
     CudaBackend *cuda = cuda_backend(be);
-    const void *weights = padded_weights(cuda, s, w);
-    run(cuda, CONV_FPROP, s, &(ConvOperands){.x = x, .w = weights, .y = y});
+    if (cuda_can_convolve_pictures(cuda, s)) {
+        cuda_picture_fprop(cuda, s, x, w, y);
+    } else {
+        const void *weights = padded_weights(cuda, s, w);
+        run(cuda, CONV_FPROP, s, &(ConvOperands){.x = x, .w = weights, .y = y});
+    }
     if (bias != NULL) {
         cuda_add_bias(cuda, output_rows(s), s->K, bias, false, y);
     }
@@ -104,22 +81,21 @@ void cuda_conv_dgrad(Backend *be, const ConvShape *s, const void *dy, const void
     run(cuda, CONV_DGRAD, s, &(ConvOperands){.x = dx, .w = weights, .y = dy});
 }
 
-/* The gradients of pictures' weights, rearranged. */
 static void picture_wgrad(CudaBackend *cuda, const ConvShape *s, const void *x, const void *dy,
                           bool accumulate, float *dw)
 {
-    PictureFilter f = picture_filter(cuda, s);
-    void *padded =
-        cuda_scratch(cuda, (size_t)picture_filter_elements(&f) * cuda->base.activation_bytes);
+    void *padded = padded_filter(cuda, s);
     run(cuda, CONV_WGRAD, s, &(ConvOperands){.x = x, .w = padded, .y = dy});
-    cuda_cut_filter(cuda, &f, padded, accumulate, dw);
+    cuda_cut_filter(cuda, filter_positions(s), padded, accumulate, dw);
 }
 
 void cuda_conv_wgrad(Backend *be, const ConvShape *s, const void *x, const void *dy,
                      bool accumulate, float *dw, float *dbias)
 {
     CudaBackend *cuda = cuda_backend(be);
-    if (s->C == 3) {
+    if (cuda_can_convolve_pictures(cuda, s)) {
+        cuda_picture_wgrad(cuda, s, x, dy, accumulate, dw);
+    } else if (s->C == 3) {
         picture_wgrad(cuda, s, x, dy, accumulate, dw);
     } else if (cuda->type == CUDA_F32 && !accumulate) {
         run(cuda, CONV_WGRAD, s, &(ConvOperands){.x = x, .w = dw, .y = dy});

@@ -121,16 +121,15 @@ static Descriptor convolution(Builder *b, const ConvProblem *p)
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     const int64_t dimensions = 2;
     const int64_t strides[] = {p->shape.stride, p->shape.stride};
-    const int64_t before[] = {p->shape.pad, p->shape.pad};
-    const int64_t after[] = {p->pad_after, p->pad_after};
+    const int64_t padding[] = {p->shape.pad, p->shape.pad};
     const int64_t dilations[] = {1, 1};
     Descriptor d = create(b, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
     set(b, d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &sums);
     set(b, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
     set(b, d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &dimensions);
     set(b, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
-    set(b, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
-    set(b, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, padding);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, padding);
     set(b, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations);
     finalize(b, d);
     return d;
@@ -166,11 +165,6 @@ static const Operation operations[] = {
                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
 };
 
-static int out_size(const ConvProblem *p, int size)
-{
-    return (size + p->shape.pad + p->pad_after - p->shape.R) / p->shape.stride + 1;
-}
-
 static Descriptor operation(Builder *b, const ConvProblem *p)
 {
     const ConvShape *s = &p->shape;
@@ -181,7 +175,8 @@ static Descriptor operation(Builder *b, const ConvProblem *p)
     set_part(b, d, o->x, tensor(b, UID_X, p->type, s->N, s->C, s->H, s->W));
     set_part(b, d, o->w, tensor(b, UID_W, p->type, s->K, s->C, s->R, s->R));
     set_part(b, d, o->y,
-             tensor(b, UID_Y, p->type, s->N, s->K, out_size(p, s->H), out_size(p, s->W)));
+             tensor(b, UID_Y, p->type, s->N, s->K, conv_out(s->H, s->R, s->stride, s->pad),
+                    conv_out(s->W, s->R, s->stride, s->pad)));
     set_part(b, d, o->convolution, convolution(b, p));
     set(b, d, o->alpha, CUDNN_TYPE_FLOAT, 1, &one);
     set(b, d, o->beta, CUDNN_TYPE_FLOAT, 1, &zero);

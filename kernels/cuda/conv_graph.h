@@ -16,8 +16,7 @@ typedef enum { CONV_FPROP, CONV_DGRAD, CONV_WGRAD } ConvPass;
 typedef struct {
     ConvPass pass;
     cudnnDataType_t type;
-    ConvShape shape; /* C as in memory; pad: zeros above and to the left */
-    int pad_after;   /* zeros below and to the right */
+    ConvShape shape; /* C as in memory */
 } ConvProblem;
 
 /* Where plans are to run. Without a GPU at hand cuDNN tells what it would do on one that is

@@ -16,7 +16,6 @@ typedef struct {
     ConvPass pass;
     char precision[8];
     ConvShape shape;
-    int pad_after;
     ConvEngine engine;
 } Kept;
 
@@ -129,9 +128,8 @@ static bool parse_line(const char *line, Kept *kept)
         const char *label;
         int *value;
     } const fields[] = {
-        {"N=", &s->N},           {" H=", &s->H}, {" W=", &s->W},           {" C=", &s->C},
-        {" K=", &s->K},          {" R=", &s->R}, {" stride=", &s->stride}, {" pad=", &s->pad},
-        {"+", &kept->pad_after},
+        {"N=", &s->N},  {" H=", &s->H}, {" W=", &s->W},           {" C=", &s->C},
+        {" K=", &s->K}, {" R=", &s->R}, {" stride=", &s->stride}, {" pad=", &s->pad},
     };
     if (!take_pass(&line, &kept->pass) ||
         !take_word(&line, kept->precision, sizeof kept->precision)) {
@@ -170,11 +168,10 @@ static char *add_line(char *text, const Kept *k)
         used += snprintf(knobs + used, sizeof knobs - (size_t)used, " %d=%lld",
                          k->engine.knob[i].type, (long long)k->engine.knob[i].value);
     }
-    char *longer =
-        mem_format("%s%s %s N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d+%d: engine "
-                   "%lld%s\n",
-                   text, pass_names[k->pass], k->precision, s->N, s->H, s->W, s->C, s->K, s->R,
-                   s->stride, s->pad, k->pad_after, (long long)k->engine.index, knobs);
+    char *longer = mem_format("%s%s %s N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d: engine "
+                              "%lld%s\n",
+                              text, pass_names[k->pass], k->precision, s->N, s->H, s->W, s->C, s->K,
+                              s->R, s->stride, s->pad, (long long)k->engine.index, knobs);
     free(text);
     return longer;
 }
@@ -241,13 +238,11 @@ void cuda_conv_plans_close(CudaConvPlans *plans)
     free(plans);
 }
 
-static bool same_convolution(ConvPass pass, const ConvShape *a, int a_after,
-                             const ConvProblem *problem)
+static bool same_convolution(ConvPass pass, const ConvShape *a, const ConvProblem *problem)
 {
     const ConvShape *b = &problem->shape;
     return pass == problem->pass && a->N == b->N && a->H == b->H && a->W == b->W && a->C == b->C &&
-           a->K == b->K && a->R == b->R && a->stride == b->stride && a->pad == b->pad &&
-           a_after == problem->pad_after;
+           a->K == b->K && a->R == b->R && a->stride == b->stride && a->pad == b->pad;
 }
 
 static Kept *find_kept(const CudaBackend *cuda, const ConvProblem *problem)
@@ -255,7 +250,7 @@ static Kept *find_kept(const CudaBackend *cuda, const ConvProblem *problem)
     CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->kept_count; i++) {
         Kept *k = &plans->kept[i];
-        if (same_convolution(k->pass, &k->shape, k->pad_after, problem) &&
+        if (same_convolution(k->pass, &k->shape, problem) &&
             strcmp(k->precision, cuda->base.precision) == 0) {
             return k;
         }
@@ -304,7 +299,7 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
     if (cuda->plans->compiler == NULL) {
         cuda->plans->compiler = conv_hold_compiler();
     }
-    Kept kept = {.pass = problem->pass, .shape = *s, .pad_after = problem->pad_after};
+    Kept kept = {.pass = problem->pass, .shape = *s};
     snprintf(kept.precision, sizeof kept.precision, "%s", cuda->base.precision);
     ConvPlan *plan = conv_choice_measure(cuda, graph, operands, &kept.engine);
     if (plan == NULL) {
@@ -330,8 +325,7 @@ const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
     CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->count; i++) {
         const ConvProblem *p = &plans->ready[i].problem;
-        if (plans->ready[i].lane == cuda->lane &&
-            same_convolution(p->pass, &p->shape, p->pad_after, problem)) {
+        if (plans->ready[i].lane == cuda->lane && same_convolution(p->pass, &p->shape, problem)) {
             return plans->ready[i].plan;
         }
     }

@@ -28,15 +28,8 @@ extern "C" {
 /* Element type of activations and their gradients. */
 typedef enum { CUDA_F32, CUDA_F16, CUDA_BF16 } CudaType;
 
-/* Channels that pictures are padded to: with four, a pixel is one aligned load in every type.
- *
- * bf16 has no fast convolution of so few channels: there four pixels are a block of 16 channels,
- * and the first convolution has half the size and stride 1. On an H100 its fprop and wgrad take
- * 0.72 + 0.44 ms so, and 1.79 + 0.88 ms on pixels (256 pictures, cuDNN 9.19); in fp16 pixels are
- * faster, 0.40 + 0.39 ms, and blocks take 0.72 + 0.44 ms. Over blocks there are more zeros above
- * and to the left than on the other sides, for which cuDNN before 9.10 suggests no fast engine. */
-#define CUDA_PICTURE_CHANNELS     4
-#define CUDNN_WITH_PICTURE_BLOCKS 91000
+/* Channels that pictures are padded to: with four, a pixel is one aligned load in every type. */
+#define CUDA_PICTURE_CHANNELS 4
 
 typedef struct CudaBlock CudaBlock;         /* device memory that was outgrown: cuda/memory.c */
 typedef struct CudaConvPlans CudaConvPlans; /* chosen engines by shape: cuda/conv_plans.h */
@@ -62,7 +55,8 @@ typedef struct {
     CudaType type;
     bool tf32; /* float32 products may be rounded to TF32 */
     int device;
-    int sm; /* compute capability, 10 major + minor */
+    int sm;              /* compute capability, 10 major + minor */
+    int multiprocessors; /* that the GPU has */
     char description[192];
     CudaLane lanes[DEVICE_LANES];
     int lane;              /* the current one */
@@ -148,26 +142,10 @@ void cuda_widen(CudaBackend *cuda, int64_t count, const void *x, bool accumulate
 /* y [count] in the compute type = x. */
 void cuda_narrow(CudaBackend *cuda, int64_t count, const float *x, void *y);
 
-/* How the weights [K,R,R,3] of a convolution of pictures lie as cuDNN gets them: with the pictures'
- * channels, [K,R,R,CUDA_PICTURE_CHANNELS], or, for pictures in blocks of 2 x 2 pixels, as a filter
- * over blocks, [K,side,side,4 CUDA_PICTURE_CHANNELS], which begins `shift` pixels above and to the
- * left. What no weight fills is zero. */
-typedef struct {
-    int K, R;
-    bool blocks;
-    int side, shift;
-} PictureFilter;
-
-/* Elements of the weights as cuDNN gets them. */
-static inline int64_t picture_filter_elements(const PictureFilter *f)
-{
-    int64_t pixels = f->blocks ? (int64_t)f->side * f->side * 4 : (int64_t)f->R * f->R;
-    return f->K * pixels * CUDA_PICTURE_CHANNELS;
-}
-
-/* padded = the weights w [K,R,R,3]; and back: dw = or += their gradients, in float32. */
-void cuda_pad_filter(CudaBackend *cuda, const PictureFilter *f, const void *w, void *padded);
-void cuda_cut_filter(CudaBackend *cuda, const PictureFilter *f, const void *padded, bool accumulate,
+/* padded [positions, CUDA_PICTURE_CHANNELS] = weights of pictures [positions, 3], the channels
+ * beyond the third zero; and back: dw = or += their gradients, in float32. */
+void cuda_pad_filter(CudaBackend *cuda, int64_t positions, const void *w, void *padded);
+void cuda_cut_filter(CudaBackend *cuda, int64_t positions, const void *padded, bool accumulate,
                      float *dw);
 
 /* ---- operators ---------------------------------------------------------------------------------

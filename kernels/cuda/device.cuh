@@ -216,4 +216,14 @@ __device__ static inline float warp_max(float x)
         }                                                                                          \
     } while (0)
 
+/* The same for kernels that are there for the half types alone. */
+#define WITH_HALF_TYPE(cuda_type, CALL)                                                            \
+    do {                                                                                           \
+        if ((cuda_type) == CUDA_F16) {                                                             \
+            CALL(__half);                                                                          \
+        } else {                                                                                   \
+            CALL(__nv_bfloat16);                                                                   \
+        }                                                                                          \
+    } while (0)
+
 #endif

@@ -224,72 +224,50 @@ void cuda_cast(Backend *be, int64_t count, const float *x, void *y)
 
 /* ---- the weights of pictures ----------------------------------------------------------------- */
 
-/* Where the weights of position (r, s) of output channel k lie, in elements. */
-__device__ static int64_t filter_at(const PictureFilter &f, int k, int r, int s)
+/* One thread a position; `positions` counts [K,R,R]. */
+template <typename T> __global__ void pad_filter(int64_t positions, const T *w, T *padded)
 {
-    if (!f.blocks) {
-        return (((int64_t)k * f.R + r) * f.R + s) * CUDA_PICTURE_CHANNELS;
-    }
-    int down = r + f.shift;
-    int across = s + f.shift;
-    int64_t block = ((int64_t)k * f.side + down / 2) * f.side + across / 2;
-    return (block * 4 + down % 2 * 2 + across % 2) * CUDA_PICTURE_CHANNELS;
-}
-
-/* One thread a position; i counts [K,R,R]. */
-__device__ static int64_t filter_at(const PictureFilter &f, int i)
-{
-    return filter_at(f, i / (f.R * f.R), i / f.R % f.R, i % f.R);
-}
-
-template <typename T> __global__ void pad_filter(PictureFilter f, const T *w, T *padded)
-{
-    int i = (int)flat_first();
-    if (i < f.K * f.R * f.R) {
+    int64_t i = flat_first();
+    if (i < positions) {
         float pixel[CUDA_PICTURE_CHANNELS] = {};
         for (int c = 0; c < 3; c++) {
-            pixel[c] = to_float(w[(int64_t)i * 3 + c]);
+            pixel[c] = to_float(w[i * 3 + c]);
         }
-        store<T, CUDA_PICTURE_CHANNELS>(padded + filter_at(f, i), pixel);
+        store<T, CUDA_PICTURE_CHANNELS>(padded + i * CUDA_PICTURE_CHANNELS, pixel);
     }
 }
 
 template <typename T>
-__global__ void cut_filter(PictureFilter f, const T *padded, bool accumulate, float *dw)
+__global__ void cut_filter(int64_t positions, const T *padded, bool accumulate, float *dw)
 {
-    int i = (int)flat_first();
-    if (i < f.K * f.R * f.R) {
+    int64_t i = flat_first();
+    if (i < positions) {
         float pixel[CUDA_PICTURE_CHANNELS];
-        load<T, CUDA_PICTURE_CHANNELS>(padded + filter_at(f, i), pixel);
+        load<T, CUDA_PICTURE_CHANNELS>(padded + i * CUDA_PICTURE_CHANNELS, pixel);
         for (int c = 0; c < 3; c++) {
-            float *to = dw + (int64_t)i * 3 + c;
+            float *to = dw + i * 3 + c;
             *to = accumulate ? *to + pixel[c] : pixel[c];
         }
     }
 }
 
-static dim3 filter_grid(const PictureFilter *f)
-{
-    return dim3((unsigned)divide_up((int64_t)f->K * f->R * f->R, BLOCK));
-}
-
 /* `padded` is memory of the backend's own: always aligned. */
-void cuda_pad_filter(CudaBackend *cuda, const PictureFilter *f, const void *w, void *padded)
+void cuda_pad_filter(CudaBackend *cuda, int64_t positions, const void *w, void *padded)
 {
-    size_t bytes = (size_t)picture_filter_elements(f) * cuda->base.activation_bytes;
-    CUDA_CHECK(cudaMemsetAsync(padded, 0, bytes, cuda_lane(cuda)->stream));
+    dim3 grid((unsigned)divide_up(positions, BLOCK));
 #define CALL(T)                                                                                    \
-    launch(cuda, "pad_filter", pad_filter<T>, filter_grid(f), dim3(BLOCK), *f, (const T *)w,       \
+    launch(cuda, "pad_filter", pad_filter<T>, grid, dim3(BLOCK), positions, (const T *)w,          \
            (T *)padded)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL
 }
 
-void cuda_cut_filter(CudaBackend *cuda, const PictureFilter *f, const void *padded, bool accumulate,
+void cuda_cut_filter(CudaBackend *cuda, int64_t positions, const void *padded, bool accumulate,
                      float *dw)
 {
+    dim3 grid((unsigned)divide_up(positions, BLOCK));
 #define CALL(T)                                                                                    \
-    launch(cuda, "cut_filter", cut_filter<T>, filter_grid(f), dim3(BLOCK), *f, (const T *)padded,  \
+    launch(cuda, "cut_filter", cut_filter<T>, grid, dim3(BLOCK), positions, (const T *)padded,     \
            accumulate, dw)
     WITH_TYPE(cuda->type, CALL);
 #undef CALL

@@ -47,6 +47,7 @@ struct Thread {
     unsigned mask = 0;
     uint64_t bits = 0;
     int source = 0;
+    void (*all)(void *const lanes[32]) = nullptr; /* of warp_together */
     uint64_t result = 0;
     uint64_t syncs = 0; /* __syncwarp calls passed */
 };
@@ -57,7 +58,7 @@ struct Block {
     const Kernel *kernel = nullptr;
     int count = 0; /* threads */
     int ended = 0, at_barrier = 0;
-    uint64_t barriers = 0; /* passed */
+    uint64_t barriers = 0;      /* passed */
     int votes = 0, outcome = 0; /* of __syncthreads_count, before and after the barrier */
     std::vector<Thread> threads;
     std::vector<int> queue; /* those that can run */
@@ -232,11 +233,26 @@ int lane()
     return block().current % 32;
 }
 
+void die_in_kernel(const char *what)
+{
+    die("%s: %s", position(block().current).c_str(), what);
+}
+
 void check_width(int width)
 {
     if (width < 1 || width > 32 || (width & (width - 1)) != 0) {
         die("%s: a shuffle of width %d", position(block().current).c_str(), width);
     }
+}
+
+static void run_together(int first)
+{
+    const Block &b = block();
+    void *lanes[32];
+    for (int i = 0; i < 32; i++) {
+        lanes[i] = (void *)b.threads[(size_t)(first + i)].bits;
+    }
+    b.threads[(size_t)first].all(lanes);
 }
 
 /* Gives each lane of the mask its result and lets it go on. */
@@ -270,6 +286,8 @@ static void complete(int first, unsigned mask)
         case Exchange::sync:
             pass_syncs(++t.syncs);
             break;
+        case Exchange::together:
+            break;
         }
         t.phase = Phase::running;
         b.queue.push_back(first + i);
@@ -287,7 +305,8 @@ static bool have_all_arrived(int first, const Thread &asking)
             return false;
         }
         const Thread &t = b.threads[(size_t)(first + i)];
-        if (t.phase != Phase::exchange || t.kind != asking.kind || t.mask != asking.mask) {
+        if (t.phase != Phase::exchange || t.kind != asking.kind || t.mask != asking.mask ||
+            (t.kind == Exchange::together && t.all != asking.all)) {
             return false;
         }
     }
@@ -314,10 +333,19 @@ uint64_t warp_exchange(Exchange kind, unsigned mask, uint64_t bits, int source)
     t.bits = bits;
     t.source = source;
     if (have_all_arrived(self - lane, t)) {
+        if (kind == Exchange::together) {
+            run_together(self - lane);
+        }
         complete(self - lane, mask);
     }
     suspend();
     return t.result;
+}
+
+void warp_together(void *own, void (*all)(void *const lanes[32]))
+{
+    block().threads[(size_t)block().current].all = all;
+    warp_exchange(Exchange::together, 0xffffffffu, (uint64_t)own, 0);
 }
 
 /* ---- blocks and grids

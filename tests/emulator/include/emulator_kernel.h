@@ -37,12 +37,20 @@ constexpr int warpSize = 32;
 namespace rodeo_emulator
 {
 
-enum class Exchange { shuffle, ballot, any, all, sync };
+enum class Exchange { shuffle, ballot, any, all, sync, together };
 
 /* Waits until all lanes of mask have called it with the same kind and mask. Returns the bits of the
  * lane `source` for a shuffle (source 0..31, in the mask), else the vote. */
 uint64_t warp_exchange(Exchange kind, unsigned mask, uint64_t bits, int source);
 int lane();
+
+/* Waits until all 32 lanes have called it with the same `all`, which then runs once, for what each
+ * of them hands over. */
+void warp_together(void *own, void (*all)(void *const lanes[32]));
+
+/* Ends the program, saying what is wrong in the thread that runs. */
+[[noreturn]] void die_in_kernel(const char *what);
+
 /* Ends the program where width is not a power of two up to 32. */
 void check_width(int width);
 

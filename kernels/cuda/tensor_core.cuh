@@ -1,0 +1,82 @@
+/* Tensor cores from compute capability 8.0 on, as PTX has them (PTX ISA, "ldmatrix" and
+ * "mma.m16n8k16"); code for older GPUs stops there. A warp holds a matrix of 8 x 8 elements of 2
+ * bytes in one register a lane: lane 4 r + j has the elements 2j and 2j + 1 of row r. All 32 lanes
+ * must make these calls. */
+#ifndef RODEO_KERNELS_CUDA_TENSOR_CORE_CUH
+#define RODEO_KERNELS_CUDA_TENSOR_CORE_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <stdint.h>
+
+/* Four matrices from shared memory: lane 8 i + r names row r of matrix i, 16 bytes that are aligned
+ * so. */
+__device__ static inline void load_matrices(const void *row, uint32_t matrix[4]);
+
+/* The same, each matrix transposed. */
+__device__ static inline void load_transposed(const void *row, uint32_t matrix[4]);
+
+/* sum [16,8] += a [16,16] b [16,8], in float32. a in four matrices: upper left, lower left, upper
+ * right, lower right. b in two, the upper and the lower, both transposed. Lane 4 r + j has columns
+ * 2j and 2j + 1 of the sum, of row r in sum[0] and sum[1] and of row r + 8 in the others. */
+template <typename T>
+__device__ static inline void multiply_add(const uint32_t a[4], const uint32_t b[2], float sum[4]);
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+
+__device__ static inline void load_matrices(const void *row, uint32_t matrix[4])
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row)));
+}
+
+__device__ static inline void load_transposed(const void *row, uint32_t matrix[4])
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row)));
+}
+
+#define MULTIPLY_ADD(TYPES)                                                                        \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col." TYPES                                        \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                \
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+
+template <>
+__device__ inline void multiply_add<__half>(const uint32_t a[4], const uint32_t b[2], float sum[4])
+{
+    MULTIPLY_ADD("f32.f16.f16.f32");
+}
+
+template <>
+__device__ inline void multiply_add<__nv_bfloat16>(const uint32_t a[4], const uint32_t b[2],
+                                                   float sum[4])
+{
+    MULTIPLY_ADD("f32.bf16.bf16.f32");
+}
+
+#undef MULTIPLY_ADD
+
+#else
+
+__device__ static inline void load_matrices(const void *, uint32_t *)
+{
+    __trap();
+}
+
+__device__ static inline void load_transposed(const void *, uint32_t *)
+{
+    __trap();
+}
+
+template <typename T>
+__device__ static inline void multiply_add(const uint32_t *, const uint32_t *, float *)
+{
+    __trap();
+}
+
+#endif
+#endif

@@ -7,9 +7,10 @@ prints the same totals), and turns it into time:
   convolution, matrix product   max(FLOPs / (e x peak), bytes / (b x bandwidth))
   everything else               bytes / (b x bandwidth)
 
-and adds up, as if nothing overlapped. peak and bandwidth are the vendor's numbers; e and b are the
-shares of them that were measured on one H100 with PyTorch and cuDNN (MEASURED below), and are taken to
-be the same on every GPU. Not included: augmentation, losses, the host, a GPU that lowers its clock.
+and adds up; a step takes a share o of that sum, because the two trunks run beside each other. peak and
+bandwidth are the vendor's numbers; e, b and o come from what was measured on one H100 (MEASURED below) and
+are taken to be the same on every GPU. Not included: augmentation, losses, the host, a GPU that lowers its
+clock.
 
   bench/predict.py            the tables of docs/performance.md
   bench/predict.py --count    FLOPs and bytes of one step, by operator
@@ -17,19 +18,21 @@ be the same on every GPU. Not included: augmentation, losses, the host, a GPU th
 import argparse
 from collections import defaultdict, namedtuple
 
-# One H100 SXM, PyTorch 2.11, cuDNN 9.19, batch 64 (512 pictures a step); milliseconds, bytes a second.
+# Rodeo on one H100 SXM, cuDNN 9.14, batch 64 (512 pictures a step); milliseconds. The parts are operators
+# one after the other, by build/bench_step --profile.
 MEASURED = {
-    "copy": 2.43e12,           # device to device, read + write
-    "fp16 convolutions": 12.2,  # all of a step's, channels-last, four groups merged
-    "fp16 stem in them": 2.3,   # its first convolution, 3 channels
-    "fp16 stem": 1.6,           # the same with 4 channels, which is what Rodeo uses
-    "tf32 step": 119.0,         # PyTorch's whole eager step
-    "fp32 step": 204.0,
+    "fp16 step": 18.97,
+    "fp16 convolutions": 11.17,    # without the first
+    "fp16 first convolution": 1.26,  # fprop and wgrad, by own kernels
+    "fp16 first by cuDNN": 4.07,
+    "fp16 memory": 9.62,           # batch norm, the stem's pooling, SGD
+    "tf32 step": 45.54,
+    "fp32 step": 182.47,
 }
 MEASURED_ON = "H100 SXM"
 
 # Vendor's numbers: TFLOP/s with and without tensor cores, GB/s, precisions as Rodeo offers them.
-Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")
+Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")  # where there is no TF32, cuDNN runs the stem
 GPUS = (
     Gpu("P100 PCIe 16 GB", None, None, 9.3e12, 732e9),
     Gpu("T4", 65e12, None, 8.1e12, 320e9),
@@ -174,34 +177,47 @@ def solve(time_at, target):
     return low
 
 
-def shares():
-    """e of each precision, e of the fp16 stem, and b."""
+Shares = namedtuple("Shares", "e first_by_cudnn b o")
+
+
+def measured_shares():
+    """e of each precision and of the first convolution in fp16; b; o of a step in fp16. In TF32 and fp32,
+    of which the whole step alone was measured, o is in e."""
     gpu = next(g for g in GPUS if g.name == MEASURED_ON)
-    bandwidth = MEASURED["copy"]
     half = training_step(64, 2, 4)
     convolutions = [w for w in half if w.kind == "product" and w.op.startswith("conv")]
     stem = [w for w in half if w.kind == "stem"]
-    body = MEASURED["fp16 convolutions"] - MEASURED["fp16 stem in them"]
-    e = {"fp16": solve(lambda r: milliseconds(convolutions, r, r, bandwidth), body) / gpu.fp16}
-    e["stem"] = solve(lambda r: milliseconds(stem, r, r, bandwidth), MEASURED["fp16 stem"]) / gpu.fp16
-    single = training_step(64, 4, 3)
+    moved = sum(w.bytes for w in half if w.op.startswith(("batchnorm", "stem", "sgd")))
+    bandwidth = moved / MEASURED["fp16 memory"] * 1e3
+
+    def share(work, target, peak):
+        return solve(lambda r: milliseconds(work, r, r, bandwidth), target) / peak
+
+    e = {"fp16": share(convolutions, MEASURED["fp16 convolutions"], gpu.fp16),
+         "stem": share(stem, MEASURED["fp16 first convolution"], gpu.fp16)}
+    single = training_step(64, 4, 4)
     for name, peak in (("tf32", gpu.tf32), ("fp32", gpu.fp32)):
-        e[name] = solve(lambda r: milliseconds(single, r, r, bandwidth), MEASURED[f"{name} step"]) / peak
-    return e, bandwidth / gpu.bandwidth
+        e[name] = share(single, MEASURED[f"{name} step"], peak)
+    summed = milliseconds(half, e["fp16"] * gpu.fp16, e["stem"] * gpu.fp16, bandwidth)
+    return Shares(e, share(stem, MEASURED["fp16 first by cuDNN"], gpu.fp16), bandwidth / gpu.bandwidth,
+                  MEASURED["fp16 step"] / summed)
 
 
-def predict(gpu, precision, B, e, b):
+def predict(gpu, precision, B, shares):
     """Milliseconds a step; seconds of an epoch's steps; seconds of its tests."""
-    size, channels = (2, 4) if precision == "fp16" else (4, 4)
+    e, o = shares.e, shares.o if precision == "fp16" else 1.0
+    size = 2 if precision == "fp16" else 4
     peak = getattr(gpu, precision)
     rate = e[precision] * peak
     if precision == "tf32":  # what computes in fp32 may run as well
         rate = max(rate, e["fp32"] * gpu.fp32)
-    stem_rate = e["stem"] * peak if precision == "fp16" else rate
-    bandwidth = b * gpu.bandwidth
-    step = milliseconds(training_step(B, size, channels), rate, stem_rate, bandwidth)
+    stem_rate = rate
+    if precision == "fp16":
+        stem_rate = (e["stem"] if gpu.tf32 else shares.first_by_cudnn) * peak
+    bandwidth = shares.b * gpu.bandwidth
+    step = o * milliseconds(training_step(B, size, 4), rate, stem_rate, bandwidth)
     pairs = TARGET_PAIRS + CAPPED_TESTS * TEST_BATCHES * B
-    tests = milliseconds(evaluation(pairs, size, channels), rate, stem_rate, bandwidth) / 1e3
+    tests = o * milliseconds(evaluation(pairs, size, 4), rate, stem_rate, bandwidth) / 1e3
     return step, step * (TRAIN_PAIRS // B) / 1e3, tests
 
 
@@ -218,9 +234,10 @@ def print_count(B, precision):
 
 
 def print_tables():
-    e, b = shares()
-    print(f"e: fp16 {e['fp16']:.2f} (stem {e['stem']:.2f}), tf32 {e['tf32']:.2f}, fp32 {e['fp32']:.2f}; "
-          f"b: {b:.2f}\n")
+    shares = measured_shares()
+    e = shares.e
+    print(f"e: fp16 {e['fp16']:.2f} (first convolution {e['stem']:.3f}, cuDNN's {shares.first_by_cudnn:.3f}), "
+          f"tf32 {e['tf32']:.2f}, fp32 {e['fp32']:.2f}; b: {shares.b:.2f}; o: {shares.o:.2f}\n")
     print("| GPU | precision | batch | ms a step | training steps of an epoch | tests after it | epoch | |")
     print("|---|---|---|---|---|---|---|---|")
     for gpu in GPUS:
@@ -228,9 +245,10 @@ def print_tables():
             if getattr(gpu, precision) is None:
                 continue
             for B in (32, 64):
-                step, train, tests = predict(gpu, precision, B, e, b)
+                step, train, tests = predict(gpu, precision, B, shares)
+                known = "step measured" if gpu.name == MEASURED_ON and B == 64 else "predicted"
                 print(f"| {gpu.name} | {precision} | {B} | {step:.1f} | {duration(train)} | "
-                      f"{duration(tests)} | {duration(train + tests)} | predicted |")
+                      f"{duration(tests)} | {duration(train + tests)} | {known} |")
 
 
 def duration(seconds):

@@ -300,12 +300,13 @@ void test_backend_batchnorm(void **state)
         {4, 50, 64, 1e-5F, 0.1F, true}, {2, 33, 24, 1e-3F, 0.3F, true},
         {1, 700, 8, 1e-5F, 1, true},    {3, 5, 136, 1e-5F, 0, false},
         {2, 17, 33, 1e-5F, 0.1F, true}, {1, 200, 3, 1e-5F, 0.1F, true},
+        {9, 2, 5, 1e-5F, 0.1F, true},   {1, 8300, 31, 1e-5F, 0.1F, true},
     };
     BackendOps *t = *state;
     Rng rng = backend_ops_rng(t, 7);
     int fixed = sizeof(shapes) / sizeof(shapes[0]);
     for (int i = 0; i < 2 * (fixed + t->rounds); i++) {
-        BatchNormShape s = {draw(&rng, 1, 4), draw(&rng, 2, 120), draw(&rng, 1, 72), 1e-5F, 0.1F,
+        BatchNormShape s = {draw(&rng, 1, 6), draw(&rng, 2, 120), draw(&rng, 1, 72), 1e-5F, 0.1F,
                             draw(&rng, 0, 1)};
         s = i / 2 < fixed ? shapes[i / 2] : s;
         check_norm(t->be, &s, i % 2, NONE_SHIFTED, rng_below(&rng, 16), &rng);

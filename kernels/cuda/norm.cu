@@ -2,7 +2,7 @@
  *
  * mean and variance are sums over x - k and (x - k)^2 with k = the first value of the channel in
  * its group: that keeps the digits that sums of squares lose where the mean is large against the
- * standard deviation. One read of x; the second kernel adds up the chunks' sums, one block for 32
+ * standard deviation. One read of x; the second kernel adds up the chunks' sums, one block for 8
  * channels, and walks through the groups in order, because running statistics move so. */
 #include "kernels/cuda/norm.cuh"
 
@@ -38,7 +38,8 @@ NormLayout norm_layout(int groups, int64_t rows, int C, int V)
 
 size_t norm_partial_bytes(const NormLayout *l)
 {
-    size_t bytes = (size_t)l->groups * (size_t)l->chunks * 2 * (size_t)l->C * sizeof(float);
+    size_t channels = (size_t)divide_up(l->C, NORM_SIDE) * NORM_SIDE;
+    size_t bytes = (size_t)l->groups * (size_t)l->chunks * 2 * channels * sizeof(float);
     return (bytes + 255) / 256 * 256;
 }
 
@@ -74,71 +75,197 @@ __global__ static void __launch_bounds__(NORM_THREADS)
 /* ---- adding up the chunks ----------------------------------------------------------------------
  */
 
-/* Both sums of channel c over all chunks of a group; threads of a column (x = channel) each take
- * every 32nd chunk. The result is in the threads of row 0. All threads of the block call it. */
-__device__ static inline void add_chunks(const float *partial, int chunks, int C, int c, float *a,
-                                         float *b)
+/* A block has NORM_SIDE channels, and a quarter of its threads has a group; where there are fewer
+ * than 3 groups, 2 or 4 quarters share one. There is little to add, and nearly all the time goes
+ * into waiting. So a thread has all its loads under way before it waits for the first, and the
+ * first warp does the rest in a few steps, all groups side by side. The launch bounds ask for one
+ * block an SM, or else the compiler saves registers and waits for every load. */
+#define ADD_THREADS         256
+#define ADD_GROUPS          4 /* at once */
+#define ADD_QUARTER_THREADS (ADD_THREADS / ADD_GROUPS)
+#define ADD_QUARTER_FLOATS  (4 * ADD_QUARTER_THREADS) /* that a quarter loads at once */
+#define ADD_AHEAD           16 /* loads: all there are of 1, 2 or 4 groups in NORM_BLOCKS chunks */
+
+static_assert(ADD_GROUPS * NORM_SIDE == WARP, "a warp has every group and channel");
+
+static dim3 add_grid(int C)
 {
-    __shared__ float sums[2][WARP][WARP + 1];
-    float sum_a = 0.0f;
-    float sum_b = 0.0f;
-    for (int k = (int)threadIdx.y; c < C && k < chunks; k += WARP) {
-        sum_a += partial[(int64_t)k * 2 * C + c];
-        sum_b += partial[((int64_t)k * 2 + 1) * C + c];
-    }
-    __syncthreads(); /* the sums of the group before have been read */
-    sums[0][threadIdx.y][threadIdx.x] = sum_a;
-    sums[1][threadIdx.y][threadIdx.x] = sum_b;
-    __syncthreads();
-    *a = 0.0f;
-    *b = 0.0f;
-    if (threadIdx.y == 0) {
-        for (int i = 0; i < WARP; i++) {
-            *a += sums[0][i][threadIdx.x];
-            *b += sums[1][i][threadIdx.x];
+    return dim3((unsigned)divide_up(C, NORM_SIDE));
+}
+
+/* Whose sums a thread of the first warp gets. */
+struct AddThread {
+    int shift; /* a group has 1 << shift quarters of the block */
+    int group, c;
+    bool active; /* they exist, and no other thread answers for them */
+};
+
+__device__ static inline AddThread add_thread(const NormLayout &l, int first_group)
+{
+    AddThread t;
+    int quarter = (int)(threadIdx.x / NORM_SIDE);
+    t.shift = l.groups > 2 ? 0 : l.groups == 2 ? 1 : 2;
+    t.group = first_group + (quarter >> t.shift);
+    t.c = (int)(blockIdx.x * NORM_SIDE + threadIdx.x % NORM_SIDE);
+    t.active = quarter < ADD_GROUPS && (quarter & ((1 << t.shift) - 1)) == 0 &&
+               t.group < l.groups && t.c < l.C;
+    return t;
+}
+
+/* The thread's share of 4 of the 2 * NORM_SIDE sums of a group: those from 4 * threadIdx.x modulo
+ * 16 on. Beyond C they are of no meaning. */
+__device__ static inline void add_share(const NormLayout &l, int shift, const float *partial,
+                                        int first_group, float sum[4])
+{
+    int quarter = (int)(threadIdx.x / ADD_QUARTER_THREADS);
+    int group = first_group + (quarter >> shift);
+    const float *from = partial + norm_partial_at(l, (int)blockIdx.x * NORM_SIDE, group, 0);
+    int count = group < l.groups ? l.chunks * 2 * NORM_SIDE : 0;
+    int i = (quarter & ((1 << shift) - 1)) * ADD_AHEAD * ADD_QUARTER_FLOATS +
+            (int)(threadIdx.x % ADD_QUARTER_THREADS) * 4;
+    for (; i < count; i += ADD_AHEAD * ADD_QUARTER_FLOATS << shift) {
+        Loaded<float, 4> loaded[ADD_AHEAD];
+#pragma unroll
+        for (int k = 0; k < ADD_AHEAD; k++) {
+            if (i + k * ADD_QUARTER_FLOATS < count) {
+                loaded[k] = load_words<float, 4>(from + i + k * ADD_QUARTER_FLOATS);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < ADD_AHEAD; k++) {
+            float value[4];
+            unpack<float, 4>(loaded[k], value);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                sum[j] += value[j];
+            }
         }
     }
 }
 
+/* Both sums over all chunks, for the threads of the first warp; of no meaning in other warps. All
+ * threads of the block call it. */
+__device__ static inline void add_chunks(const NormLayout &l, const AddThread &t,
+                                         const float *partial, int first_group, float *a, float *b)
+{
+    /* NORM_SIDE more, so that the quarters lie in different banks. */
+    __shared__ __align__(16) float shares[ADD_GROUPS][ADD_QUARTER_FLOATS + NORM_SIDE];
+    float share[4] = {};
+    add_share(l, t.shift, partial, first_group, share);
+    if (first_group > 0) {
+        __syncthreads(); /* those of the groups before have been read */
+    }
+    store<float, 4>(
+        &shares[threadIdx.x / ADD_QUARTER_THREADS][threadIdx.x % ADD_QUARTER_THREADS * 4], share);
+    __syncthreads();
+    *a = 0.0f;
+    *b = 0.0f;
+    if (threadIdx.x < WARP) {
+        const float *of_channel = shares[threadIdx.x / NORM_SIDE] + threadIdx.x % NORM_SIDE;
+#pragma unroll
+        for (int i = 0; i < ADD_QUARTER_FLOATS; i += 2 * NORM_SIDE) {
+            *a += of_channel[i];
+            *b += of_channel[i + NORM_SIDE];
+        }
+#pragma unroll
+        for (int i = 0; (1 << i) < ADD_GROUPS; i++) {
+            if (i < t.shift) {
+                *a += __shfl_xor_sync(FULL_WARP, *a, NORM_SIDE << i);
+                *b += __shfl_xor_sync(FULL_WARP, *b, NORM_SIDE << i);
+            }
+        }
+    }
+}
+
+/* The value that the first warp's thread for the same channel and the k-th group has. All of that
+ * warp call it. */
+__device__ static inline float of_group(const AddThread &t, float value, int k)
+{
+    return __shfl_sync(FULL_WARP, value,
+                       (k << t.shift) * NORM_SIDE + (int)(threadIdx.x % NORM_SIDE));
+}
+
+typedef struct {
+    double per_row, unbiased; /* 1 / rows and rows / (rows - 1) */
+    float eps, momentum;
+} Averages;
+
+struct Moments {
+    float mean, invstd, unbiased; /* unbiased: variance */
+};
+
+/* Of a group, from the sums of x - k and (x - k)^2. */
+__device__ static inline Moments moments(const Averages &averages, float k, float sum,
+                                         float squares)
+{
+    double d = (double)sum * averages.per_row;
+    double variance = (double)squares * averages.per_row - d * d;
+    variance = variance < 0.0 ? 0.0 : variance;
+    Moments m;
+    m.mean = (float)((double)k + d);
+    m.invstd = (float)rsqrt(variance + (double)averages.eps);
+    m.unbiased = (float)(variance * averages.unbiased);
+    return m;
+}
+
 template <typename T>
-__global__ static void __launch_bounds__(WARP *WARP)
-    statistics_kernel(NormLayout l, float eps, float momentum, const T *x, const float *partial,
+__global__ static void __launch_bounds__(ADD_THREADS, 1)
+    statistics_kernel(NormLayout l, Averages averages, const T *x, const float *partial,
                       float *running_mean, float *running_var, float *batch_mean,
                       float *batch_invstd)
 {
-    int c = (int)blockIdx.x * WARP + (int)threadIdx.x;
-    bool writes = threadIdx.y == 0 && c < l.C;
-    double n = (double)l.rows;
-    for (int g = 0; g < l.groups; g++) {
+    AddThread t = add_thread(l, 0);
+    bool first = threadIdx.x < NORM_SIDE && t.active;
+    float moved_mean = first ? running_mean[t.c] : 0.0f;
+    float moved_var = first ? running_var[t.c] : 0.0f;
+    for (int g = 0; g < l.groups; g += ADD_GROUPS) {
+        t = add_thread(l, g);
+        Loaded<T, 1> loaded;
+        if (t.active) {
+            loaded = load_words<T, 1>(x + (int64_t)t.group * l.rows * l.C + t.c);
+        }
         float sum;
         float squares;
-        add_chunks(partial + (int64_t)g * l.chunks * 2 * l.C, l.chunks, l.C, c, &sum, &squares);
-        if (writes) {
-            double k = (double)to_float(x[(int64_t)g * l.rows * l.C + c]);
-            double d = (double)sum / n;
-            double variance = (double)squares / n - d * d;
-            variance = variance < 0.0 ? 0.0 : variance;
-            double mean = k + d;
-            batch_mean[(int64_t)g * l.C + c] = (float)mean;
-            batch_invstd[(int64_t)g * l.C + c] = (float)(1.0 / sqrt(variance + (double)eps));
-            running_mean[c] += momentum * ((float)mean - running_mean[c]);
-            running_var[c] += momentum * ((float)(variance * n / (n - 1.0)) - running_var[c]);
+        add_chunks(l, t, partial, g, &sum, &squares);
+        if (threadIdx.x >= WARP) {
+            continue;
         }
+        float k;
+        unpack<T, 1>(loaded, &k);
+        Moments m = moments(averages, k, sum, squares);
+        if (t.active) {
+            batch_mean[(int64_t)t.group * l.C + t.c] = m.mean;
+            batch_invstd[(int64_t)t.group * l.C + t.c] = m.invstd;
+        }
+#pragma unroll
+        for (int i = 0; i < ADD_GROUPS; i++) {
+            float next_mean = of_group(t, m.mean, i);
+            float next_var = of_group(t, m.unbiased, i);
+            if (g + i < l.groups) {
+                moved_mean += averages.momentum * (next_mean - moved_mean);
+                moved_var += averages.momentum * (next_var - moved_var);
+            }
+        }
+    }
+    if (first) {
+        running_mean[t.c] = moved_mean;
+        running_var[t.c] = moved_var;
     }
 }
 
 void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, float *running_mean,
                      float *running_var, float *batch_mean, float *batch_invstd)
 {
-    dim3 grid((unsigned)divide_up(s->C, WARP));
+    double n = (double)s->rows;
+    Averages averages = {1.0 / n, n / (n - 1.0), s->eps, s->momentum};
     bool aligned = are_aligned({x});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     float *partial = (float *)cuda_scratch(cuda, norm_partial_bytes(&l));                          \
     launch(cuda, "batch norm sums", sum_kernel<T, V>, norm_grid(&l), norm_block(&l), l,            \
            (const T *)x, partial);                                                                 \
-    launch(cuda, "batch norm statistics", statistics_kernel<T>, grid, dim3(WARP, WARP), l, s->eps, \
-           s->momentum, (const T *)x, (const float *)partial, running_mean, running_var,           \
+    launch(cuda, "batch norm statistics", statistics_kernel<T>, add_grid(s->C), dim3(ADD_THREADS), \
+           l, averages, (const T *)x, (const float *)partial, running_mean, running_var,           \
            batch_mean, batch_invstd)
     WITH_TYPE_AND_VECTOR(cuda->type, s->C, aligned, RUN);
 #undef RUN
@@ -149,34 +276,46 @@ void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, 
 
 /* With S = sum g, D = sum g (x - mean) of a group: dbeta += S, dgamma += D invstd, and
  * dx = gamma invstd (g - S/n - (x - mean) invstd^2 D/n). */
-__global__ static void __launch_bounds__(WARP *WARP)
+__global__ static void __launch_bounds__(ADD_THREADS, 1)
     factors_kernel(NormLayout l, const float *partial, const float *gamma, const float *invstd,
                    bool accumulate, float *factors, float *dgamma, float *dbeta)
 {
-    int c = (int)blockIdx.x * WARP + (int)threadIdx.x;
-    bool writes = threadIdx.y == 0 && c < l.C;
+    AddThread t = add_thread(l, 0);
+    bool first = threadIdx.x < NORM_SIDE && t.active;
     float n = (float)l.rows;
-    float total_gamma = writes && accumulate ? dgamma[c] : 0.0f;
-    float total_beta = writes && accumulate ? dbeta[c] : 0.0f;
-    for (int g = 0; g < l.groups; g++) {
+    float total_gamma = first && accumulate ? dgamma[t.c] : 0.0f;
+    float total_beta = first && accumulate ? dbeta[t.c] : 0.0f;
+    for (int g = 0; g < l.groups; g += ADD_GROUPS) {
+        t = add_thread(l, g);
+        float inverse = t.active ? invstd[(int64_t)t.group * l.C + t.c] : 0.0f;
+        float scale = t.active ? gamma[t.c] : 0.0f;
         float sum;
         float projected;
-        add_chunks(partial + (int64_t)g * l.chunks * 2 * l.C, l.chunks, l.C, c, &sum, &projected);
-        if (writes) {
-            float inverse = invstd[(int64_t)g * l.C + c];
-            float scale = gamma[c] * inverse;
-            float *factor = factors + (int64_t)g * 3 * l.C + c;
-            projected *= inverse;
-            total_beta += sum;
-            total_gamma += projected;
+        add_chunks(l, t, partial, g, &sum, &projected);
+        if (threadIdx.x >= WARP) {
+            continue;
+        }
+        scale *= inverse;
+        projected *= inverse;
+        if (t.active) {
+            float *factor = factors + (int64_t)t.group * 3 * l.C + t.c;
             factor[0] = scale;
             factor[l.C] = scale * (sum / n);
             factor[2 * (int64_t)l.C] = scale * inverse * (projected / n);
         }
+#pragma unroll
+        for (int i = 0; i < ADD_GROUPS; i++) {
+            float next_beta = of_group(t, sum, i);
+            float next_gamma = of_group(t, projected, i);
+            if (g + i < l.groups) {
+                total_beta += next_beta;
+                total_gamma += next_gamma;
+            }
+        }
     }
-    if (writes) {
-        dgamma[c] = total_gamma;
-        dbeta[c] = total_beta;
+    if (first) {
+        dgamma[t.c] = total_gamma;
+        dbeta[t.c] = total_beta;
     }
 }
 
@@ -184,7 +323,6 @@ void norm_gradient_factors(CudaBackend *cuda, const NormLayout *l, const float *
                            const float *gamma, const float *batch_invstd, bool accumulate,
                            float *factors, float *dgamma, float *dbeta)
 {
-    launch(cuda, "batch norm gradient factors", factors_kernel,
-           dim3((unsigned)divide_up(l->C, WARP)), dim3(WARP, WARP), *l, partial, gamma,
-           batch_invstd, accumulate, factors, dgamma, dbeta);
+    launch(cuda, "batch norm gradient factors", factors_kernel, add_grid(l->C), dim3(ADD_THREADS),
+           *l, partial, gamma, batch_invstd, accumulate, factors, dgamma, dbeta);
 }

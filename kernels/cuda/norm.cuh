@@ -13,6 +13,7 @@
 
 #define NORM_THREADS 256
 #define NORM_BLOCKS  1024 /* aimed at: fills the largest GPUs, and gives short sums */
+#define NORM_SIDE    8    /* channels whose partial sums lie side by side */
 
 typedef struct {
     int groups, C, V;
@@ -35,8 +36,9 @@ static inline dim3 norm_block(const NormLayout *l)
     return dim3((unsigned)l->across, (unsigned)l->down);
 }
 
-/* Bytes of the partial sums [groups, chunks, 2, C] that norm_store_sums writes, rounded up to 256.
- */
+/* Bytes of the partial sums [ceil(C / 8), groups, chunks, 2, 8] that norm_store_sums writes,
+ * rounded up to 256. Channels come first because those who add up the chunks share the channels
+ * among them: what each of them reads lies in one piece. */
 size_t norm_partial_bytes(const NormLayout *l);
 
 /* In which order the blocks take the tensor: they start by and by, from blockIdx 0 on. */
@@ -111,8 +113,15 @@ template <int V> __device__ static inline void norm_channels(const float *p, flo
     }
 }
 
+/* Where the first sum of a channel over a chunk lies; the second lies NORM_SIDE behind it. */
+__device__ static inline int64_t norm_partial_at(const NormLayout &l, int c, int group, int chunk)
+{
+    int64_t piece = ((int64_t)(c / NORM_SIDE) * l.groups + group) * l.chunks + chunk;
+    return piece * 2 * NORM_SIDE + c % NORM_SIDE;
+}
+
 /* Adds up the two sums of all threads of the block that share a channel and writes them to
- * partial [groups, chunks, 2, C]. Every thread of the block must call it. */
+ * partial. Every thread of the block must call it. */
 template <int V>
 __device__ static inline void norm_store_sums(const NormLayout &l, const NormThread &t,
                                               const float a[V], const float b[V], float *partial)
@@ -125,7 +134,6 @@ __device__ static inline void norm_store_sums(const NormLayout &l, const NormThr
         sums[V + i][thread] = b[i];
     }
     __syncthreads();
-    float *chunk = partial + ((int64_t)t.group * l.chunks + t.chunk) * 2 * l.C;
     int first_c = t.tile * l.across * V;
     for (int k = thread; k < 2 * V * l.across; k += NORM_THREADS) {
         int which = k / (V * l.across);
@@ -137,7 +145,7 @@ __device__ static inline void norm_store_sums(const NormLayout &l, const NormThr
             for (int row = 0; row < l.down; row++) {
                 sum += column[row * l.across];
             }
-            chunk[(int64_t)which * l.C + c] = sum;
+            partial[norm_partial_at(l, c, t.group, t.chunk) + which * NORM_SIDE] = sum;
         }
     }
 }

@@ -156,7 +156,7 @@ static inline size_t norm_factor_bytes(int groups, int C)
     return (size_t)groups * 3 * (size_t)C * sizeof(float);
 }
 
-/* Statistics of every group of x; running statistics (NULL: left alone) move group by group. */
+/* Statistics of every group of x; running statistics move group by group. */
 void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, float *running_mean,
                      float *running_var, float *batch_mean, float *batch_invstd);
 

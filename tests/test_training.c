@@ -32,13 +32,12 @@ static TrainingKind kind_here(void)
 typedef struct {
     double loss;     /* of the first step */
     double gradient; /* relative, of the whole arena, first step */
-    double later;    /* losses after some steps: differences grow as training amplifies them */
+    double later;    /* losses of the steps behind it */
 } Bounds;
 
 /* Multiples of the type's unit roundoff u. Batch norm over groups of four pictures amplifies what
  * differs: sound runs in fp32, tf32 and fp16 have gradients 100 to 610 u apart. One factor for all
- * types is what makes a mistake in one of them show; bf16's u is so large that only a difference
- * that leaves nothing in common is told. Later losses are chaotic in their last digits. */
+ * types makes a mistake in one show; bf16 only tells what leaves nothing in common. */
 static Bounds bounds_of(const char *precision)
 {
     double u = strcmp(precision, "fp32") == 0   ? 0x1p-24
@@ -48,8 +47,7 @@ static Bounds bounds_of(const char *precision)
         .loss = 60 * u, .gradient = fmin(1000 * u, 0.9), .later = fmin(0.02 + 1000 * u, 0.5)};
 }
 
-/* The initial scale overflows in the first steps and is halved: these tests want no skipped step.
- */
+/* The initial scale overflows in the first steps and is halved: no step is to be skipped here. */
 static const LossScale moderate_scale = {.scale = 1024.0F};
 
 static void expect_same_bits(const float *a, const float *b, int64_t count, const char *what)
@@ -88,58 +86,49 @@ static void expect_near(double a, double b, double tolerance, const char *what, 
     }
 }
 
-static void expect_near_losses(const StepResult *a, const StepResult *b, double tolerance, int step)
+/* Training amplifies differences: four runs in fp32 were up to 0.003 apart in the first eight
+ * steps, 0.04 in eleven, 0.12 in fifty. Behind the eighth only what goes astray is told. */
+static void expect_near_losses(const StepResult *a, const StepResult *b, Bounds bounds, int step)
 {
+    double tolerance = step == 0 ? bounds.loss : step < 8 ? bounds.later : 0.5;
     expect_near(a->cls, b->cls, tolerance, "classification loss", step);
     expect_near(a->ent, b->ent, tolerance, "entropy loss", step);
     expect_near(a->rot_source, b->rot_source, tolerance, "source rotation loss", step);
     expect_near(a->rot_target, b->rot_target, tolerance, "target rotation loss", step);
 }
 
-/* How far the gradients of the last step are apart, relative to their size, the loss scales that it
- * began with taken out. */
-static double gradient_difference(const Training *a, double scale_a, const Training *b,
-                                  double scale_b)
+/* How far the gradients of the last step are apart, relative to their size. */
+static double gradient_difference(const Training *a, const Training *b)
 {
-    int64_t count = a->net->params.weights.elements;
     float *x = training_gradients(a);
     float *y = training_gradients(b);
-    for (int64_t i = 0; i < count; i++) {
-        x[i] = (float)((double)x[i] / scale_a);
-        y[i] = (float)((double)y[i] / scale_b);
-    }
-    double difference = relative_difference(x, y, count);
+    double difference = relative_difference(x, y, a->net->params.weights.elements);
     free(x);
     free(y);
     return difference;
 }
 
-/* By which the gradients of the next step are multiplied. */
-static double scale_of(const Training *t)
-{
-    return device_needs_loss_scale(t->be) ? (double)step_loss_scale(t->step).scale : 1.0;
-}
-
-/* Runs a step on both. */
-static double difference_after_step(Training *a, Training *b, int step)
-{
-    double scale_a = scale_of(a);
-    double scale_b = scale_of(b);
-    training_step(a, step);
-    training_step(b, step);
-    return gradient_difference(a, scale_a, b, scale_b);
-}
-
-/* Gradients of trainings of two kinds were `difference` apart in the first step: more than the
- * tolerance, and they get a second chance. Rounding may have put a value on the other side of a
- * ReLU or a maximum, which moves gradients much further than rounding itself; then the pictures of
- * two other steps must be near, at the same weights. Returns whether the first were. */
-static bool expect_near_gradients(double difference, const TrainingKind *kind_a,
-                                  const TrainingKind *kind_b, double tolerance)
+/* Whether gradients of a step are as near as rounding alone leaves them. Rounding may also have put
+ * a value on the other side of a ReLU or a maximum, which moves them further: in a third of 180
+ * sets of pictures, by 0.022 at most in fp32. What is much further apart, or NaN, is an error. */
+static bool are_near(double difference, double tolerance, int step)
 {
     if (difference <= tolerance) {
         return true;
     }
+    if (!(difference <= fmax(0.1, 2 * tolerance))) {
+        fail_msg("gradients of step %d are %g apart, too far for a flipped ReLU", step, difference);
+    }
+    print_message("gradients of step %d are %g apart: a flipped ReLU?\n", step, difference);
+    return false;
+}
+
+enum { OTHER_SETS = 8, NEAR_ENOUGH = 2 };
+
+/* In how many sets of pictures, those of steps 1 to OTHER_SETS, trainings of two kinds have near
+ * gradients at the initial weights. Stops at NEAR_ENOUGH. */
+static int near_sets(const TrainingKind *kind_a, const TrainingKind *kind_b, double tolerance)
+{
     TrainingKind kind[] = {*kind_a, *kind_b};
     Training t[2];
     for (int i = 0; i < 2; i++) {
@@ -147,15 +136,29 @@ static bool expect_near_gradients(double difference, const TrainingKind *kind_a,
         training_open(&t[i], &kind[i]);
         step_restore_loss_scale(t[i].step, &moderate_scale);
     }
-    for (int step = 1; step <= 2; step++) {
-        double again = difference_after_step(&t[0], &t[1], step);
-        if (!(again <= tolerance)) {
-            fail_msg("gradients are %g apart, with the pictures of step %d %g, more than %g",
-                     difference, step, again, tolerance);
-        }
+    int near = 0;
+    for (int step = 1; step <= OTHER_SETS && near < NEAR_ENOUGH; step++) {
+        training_step(&t[0], step);
+        training_step(&t[1], step);
+        near += are_near(gradient_difference(&t[0], &t[1]), tolerance, step);
     }
     training_close(&t[0]);
     training_close(&t[1]);
+    return near;
+}
+
+/* The gradients of step 0, which a and b have just run, must be near, or else those of other steps
+ * of their kinds: a flip concerns single sets, a mistake all. Whether those of step 0 were. */
+static bool expect_near_gradients(const Training *a, const TrainingKind *kind_a, const Training *b,
+                                  const TrainingKind *kind_b, double tolerance)
+{
+    if (are_near(gradient_difference(a, b), tolerance, 0)) {
+        return true;
+    }
+    int near = near_sets(kind_a, kind_b, tolerance);
+    if (near < NEAR_ENOUGH) {
+        fail_msg("gradients are near with %d of %d other sets of pictures", near, OTHER_SETS);
+    }
     return false;
 }
 
@@ -206,13 +209,12 @@ static void separate_passes_mean_the_same(void **state)
     step_restore_loss_scale(separate.step, &moderate_scale);
     bool comparable = true; /* at this rate, steps behind gradients that are apart are far apart */
     for (int step = 0; step < 3 && comparable; step++) {
-        double scale = scale_of(&merged);
         StepResult a = training_step(&merged, step);
         StepResult b = training_step(&separate, step);
-        expect_near_losses(&b, &a, step == 0 ? bounds.loss : bounds.later, step);
+        expect_near_losses(&b, &a, bounds, step);
         if (step == 0) {
-            double difference = gradient_difference(&separate, scale, &merged, scale);
-            comparable = expect_near_gradients(difference, &separate_kind, &kind, bounds.gradient);
+            comparable =
+                expect_near_gradients(&separate, &separate_kind, &merged, &kind, bounds.gradient);
             float *x = training_running(&separate);
             float *y = training_running(&merged);
             assert_true(relative_difference(x, y, merged.net->params.running.elements) <
@@ -322,14 +324,12 @@ static void losses_follow_the_cpu(void **state)
     Bounds bounds = bounds_of(device_precision(here.be));
     step_restore_loss_scale(here.step, &moderate_scale);
     for (int step = 0; step < steps_against_the_cpu(); step++) {
-        double scale = scale_of(&here);
         StepResult a = training_step(&here, step);
         StepResult b = training_step(&cpu, step);
-        expect_near_losses(&a, &b, step == 0 ? bounds.loss : bounds.later, step);
+        expect_near_losses(&a, &b, bounds, step);
         assert_int_equal(a.skipped, 0);
         if (step == 0) {
-            double difference = gradient_difference(&here, scale, &cpu, 1.0);
-            expect_near_gradients(difference, &kind, &cpu_kind, bounds.gradient);
+            expect_near_gradients(&here, &kind, &cpu, &cpu_kind, bounds.gradient);
         }
     }
     training_close(&here);

@@ -132,6 +132,7 @@ static void load_batch(Training *t, int number)
 StepResult training_step(Training *t, int number)
 {
     load_batch(t, number);
+    t->scale = device_needs_loss_scale(t->be) ? step_loss_scale(t->step).scale : 1;
     step_run(t->step, &t->batch, (uint64_t)number);
     return step_result(t->step);
 }
@@ -150,7 +151,12 @@ float *training_weights(const Training *t)
 
 float *training_gradients(const Training *t)
 {
-    return copy_of(t, t->net->params.dw, t->net->params.weights.elements);
+    int64_t count = t->net->params.weights.elements;
+    float *gradients = copy_of(t, t->net->params.dw, count);
+    for (int64_t i = 0; i < count; i++) {
+        gradients[i] /= t->scale;
+    }
+    return gradients;
 }
 
 float *training_momentum(const Training *t)

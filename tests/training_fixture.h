@@ -29,6 +29,7 @@ typedef struct {
     int32_t *labels;
     PairPlan plan[TRAINING_SLOTS];
     Batch batch;
+    float scale; /* of the loss in the last step */
 } Training;
 
 /* Opens device, network (the same initial weights every time) and step. Fails the test if it
@@ -40,7 +41,8 @@ void training_close(Training *t);
 /* Runs step `number`, whose pictures and labels follow from the number, and returns its result. */
 StepResult training_step(Training *t, int number);
 
-/* Copies of the arenas, as new host memory. */
+/* Copies of the arenas, as new host memory. Gradients are those of the last step, without its loss
+ * scale. */
 float *training_weights(const Training *t);
 float *training_gradients(const Training *t);
 float *training_momentum(const Training *t);

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 
@@ -33,6 +34,16 @@ def run_folder(logdir):
     runs = [path for path in pathlib.Path(logdir).iterdir() if path.is_dir()]
     assert len(runs) == 1, runs
     return runs[0]
+
+
+def copy_choices(logdir, other):
+    """Lets runs in a new log folder use the algorithms that a GPU was measured to run fastest in another:
+    measured again, others may win, which round in other ways."""
+    choices = list(logdir.glob("rodeo-*-cudnn-*.txt"))
+    assert choices, f"no choices of algorithms in {logdir}"
+    other.mkdir(exist_ok=True)
+    for path in choices:
+        shutil.copy(path, other)
 
 
 def tensorboard_python():

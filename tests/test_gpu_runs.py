@@ -49,12 +49,8 @@ class GpuRunsTest(unittest.TestCase):
 
     @classmethod
     def arguments(cls, logdir, *more):
-        """Algorithms are measured once, for all runs: measured again, others may win, which round in
-        other ways."""
-        logdir.mkdir(exist_ok=True)
         if cls.whole.exists() and logdir != cls.whole:
-            for choices in cls.whole.glob("*.txt"):
-                shutil.copy(choices, logdir)
+            run_files.copy_choices(cls.whole, logdir)
         return ["--data_root", str(cls.data), "--logdir", str(logdir), *SMALL, "--epochs", "2",
                 "--precision", "fp16", *map(str, more)]
 

@@ -24,6 +24,10 @@ foreach(precision fp32 tf32 fp16 bf16)
     TIMEOUT 600 LABELS emulated
     ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision}")
 endforeach()
+# Recording, saving and choosing do the same in these as in fp32.
+foreach(precision tf32 bf16)
+  set_property(TEST test_training_emulated_${precision} APPEND PROPERTY ENVIRONMENT RODEO_TEST_NUMBERS_ALONE=1)
+endforeach()
 
 foreach(precision fp32 tf32 fp16 bf16)
   add_test(NAME test_backend_ops_emulated_${precision}

@@ -32,7 +32,7 @@ MEASURED = {
 MEASURED_ON = "H100 SXM"
 
 # Vendor's numbers: TFLOP/s with and without tensor cores, GB/s, precisions as Rodeo offers them.
-Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")  # where there is no TF32, cuDNN runs the stem
+Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")
 GPUS = (
     Gpu("P100 PCIe 16 GB", None, None, 9.3e12, 732e9),
     Gpu("T4", 65e12, None, 8.1e12, 320e9),
@@ -43,6 +43,7 @@ GPUS = (
     Gpu("H100 SXM", 989e12, 494e12, 67e12, 3350e9),
 )
 PARAMETERS = 23711360
+STEM_BY_CUDNN = {"V100 SXM2 16 GB"}  # Volta's tensor cores do not suit Rodeo's kernels
 TRAIN_PAIRS, TARGET_PAIRS = 37528, 32476  # synROD's training list, ROD's test
 TEST_BATCHES, CAPPED_TESTS = 100, 3       # source, source rotated, target rotated: 100 batches each
 
@@ -213,7 +214,7 @@ def predict(gpu, precision, B, shares):
         rate = max(rate, e["fp32"] * gpu.fp32)
     stem_rate = rate
     if precision == "fp16":
-        stem_rate = (e["stem"] if gpu.tf32 else shares.first_by_cudnn) * peak
+        stem_rate = (shares.first_by_cudnn if gpu.name in STEM_BY_CUDNN else e["stem"]) * peak
     bandwidth = shares.b * gpu.bandwidth
     step = o * milliseconds(training_step(B, size, 4), rate, stem_rate, bandwidth)
     pairs = TARGET_PAIRS + CAPPED_TESTS * TEST_BATCHES * B

@@ -170,8 +170,15 @@ __device__ static inline void write_outputs(const float sums[FILTERS / MATRIX][4
     }
 }
 
+/* A multiprocessor of Turing has shared memory for one block: its threads may use all registers. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define FPROP_RESIDENT 1
+#else
+#define FPROP_RESIDENT RESIDENT
+#endif
+
 template <typename T>
-__global__ static void __launch_bounds__(THREADS, RESIDENT)
+__global__ static void __launch_bounds__(THREADS, FPROP_RESIDENT)
     picture_fprop_kernel(PictureShape s, const T *x, const T *w, T *y)
 {
     __shared__ __align__(16) T weights[FILTERS * WEIGHT_PITCH];
@@ -350,7 +357,7 @@ __global__ static void __launch_bounds__(ROW *SLICES)
 bool cuda_can_convolve_pictures(const CudaBackend *cuda, const ConvShape *s)
 {
     return s->C == 3 && s->K == FILTERS && s->R == SIDE && s->stride == 2 && s->pad == 3 &&
-           s->H % 2 == 0 && s->W % 2 == 0 && cuda->type != CUDA_F32 && cuda->sm >= 80;
+           s->H % 2 == 0 && s->W % 2 == 0 && cuda->type != CUDA_F32 && cuda->sm >= 75;
 }
 
 /* For tiles of so many rows of outputs. */

@@ -1,7 +1,7 @@
-/* Tensor cores from compute capability 8.0 on, as PTX has them (PTX ISA, "ldmatrix" and
- * "mma.m16n8k16"); code for older GPUs stops there. A warp holds a matrix of 8 x 8 elements of 2
- * bytes in one register a lane: lane 4 r + j has the elements 2j and 2j + 1 of row r. All 32 lanes
- * must make these calls. */
+/* Tensor cores from compute capability 7.5 on, with bfloat16 from 8.0 on, as PTX has them (PTX ISA,
+ * "ldmatrix" and "mma"); code for older GPUs stops there. A warp holds a matrix of 8 x 8 elements
+ * of 2 bytes in one register a lane: lane 4 r + j has the elements 2j and 2j + 1 of row r. All 32
+ * lanes must make these calls. */
 #ifndef RODEO_KERNELS_CUDA_TENSOR_CORE_CUH
 #define RODEO_KERNELS_CUDA_TENSOR_CORE_CUH
 
@@ -23,7 +23,13 @@ __device__ static inline void load_transposed(const void *row, uint32_t matrix[4
 template <typename T>
 __device__ static inline void multiply_add(const uint32_t a[4], const uint32_t b[2], float sum[4]);
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+#if defined(__CUDA_ARCH__)
+#define TENSOR_CORES __CUDA_ARCH__
+#else
+#define TENSOR_CORES 800 /* the host's pass compiles nothing of this */
+#endif
+
+#if TENSOR_CORES >= 750
 
 __device__ static inline void load_matrices(const void *row, uint32_t matrix[4])
 {
@@ -39,27 +45,6 @@ __device__ static inline void load_transposed(const void *row, uint32_t matrix[4
                  : "r"((uint32_t)__cvta_generic_to_shared(row)));
 }
 
-#define MULTIPLY_ADD(TYPES)                                                                        \
-    asm volatile("mma.sync.aligned.m16n8k16.row.col." TYPES                                        \
-                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                \
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                          \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
-
-template <>
-__device__ inline void multiply_add<__half>(const uint32_t a[4], const uint32_t b[2], float sum[4])
-{
-    MULTIPLY_ADD("f32.f16.f16.f32");
-}
-
-template <>
-__device__ inline void multiply_add<__nv_bfloat16>(const uint32_t a[4], const uint32_t b[2],
-                                                   float sum[4])
-{
-    MULTIPLY_ADD("f32.bf16.bf16.f32");
-}
-
-#undef MULTIPLY_ADD
-
 #else
 
 __device__ static inline void load_matrices(const void *, uint32_t *)
@@ -72,11 +57,59 @@ __device__ static inline void load_transposed(const void *, uint32_t *)
     __trap();
 }
 
+#endif
+
+#define MULTIPLY_ADD_16(TYPES)                                                                     \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col." TYPES                                        \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                \
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+
+#if TENSOR_CORES >= 800
+
+template <>
+__device__ inline void multiply_add<__half>(const uint32_t a[4], const uint32_t b[2], float sum[4])
+{
+    MULTIPLY_ADD_16("f32.f16.f16.f32");
+}
+
+template <>
+__device__ inline void multiply_add<__nv_bfloat16>(const uint32_t a[4], const uint32_t b[2],
+                                                   float sum[4])
+{
+    MULTIPLY_ADD_16("f32.bf16.bf16.f32");
+}
+
+#else
+
 template <typename T>
 __device__ static inline void multiply_add(const uint32_t *, const uint32_t *, float *)
 {
     __trap();
 }
 
+#if TENSOR_CORES >= 750
+
+/* Half of a's columns and of b's rows. */
+__device__ static inline void multiply_add_8(const uint32_t a[2], uint32_t b, float sum[4])
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32"
+                 " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+template <>
+__device__ inline void multiply_add<__half>(const uint32_t a[4], const uint32_t b[2], float sum[4])
+{
+    multiply_add_8(a, b[0], sum);
+    multiply_add_8(a + 2, b[1], sum);
+}
+
 #endif
+#endif
+
+#undef MULTIPLY_ADD_16
+#undef TENSOR_CORES
+
 #endif

@@ -1,5 +1,6 @@
 """How busy a training epoch keeps the device, end to end: `train` on demo data with two CPU cores, beside
-the time that the same step takes alone.
+the time that the same step takes alone; and how long after its launch `train` begins and ends its first
+step, with packed data, once before a GPU's engines are chosen and once after.
 
 The share is steps * milliseconds a step (build/bench_step, which leaves decoding, loading and augmentation
 out) / seconds of training that metrics.jsonl states; the first epoch, which warms up, does not count.
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 
 def run(*command):
@@ -21,6 +23,23 @@ def run(*command):
     if result.returncode != 0:
         sys.exit(f"{command[0]}: {result.stderr.strip() or result.stdout.strip()}")
     return result.stdout + result.stderr
+
+
+def launch(*command):
+    """Seconds from the launch of `train --sanitycheck` until its first epoch begins and until its first step
+    has ended, whose loss it prints."""
+    start = time.monotonic()
+    began = None
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True) as process:
+        for line in process.stdout:
+            if line.startswith("Epoch 1 / "):
+                began = time.monotonic() - start
+            elif began is not None and re.fullmatch(r"[\d.]+\n", line):
+                ended = time.monotonic() - start
+                process.terminate()
+                return began, ended
+    sys.exit(f"{command[0]}: its first step did not end")
 
 
 def main():
@@ -45,11 +64,13 @@ def main():
         run(options.build / "demo_data", "--out", data, "--classes", 16, "--per_class", options.per_class)
         step = run(*pinned, options.build / "bench_step", *same, "--batch", options.batch, "--crop",
                    options.crop, "--width", options.width, "--steps", 20, "--cache_dir", logs)
-        output = run(*pinned, options.build / "train", *same, "--data_root", data, "--logdir", logs,
-                     "--batch_size", options.batch, "--crop_size", options.crop, "--image_size",
-                     options.crop * 8 // 7, "--arch_width", options.width, "--epochs", options.epochs,
-                     "--test_batches", 1, "--tier", options.tier)
+        train = [*pinned, options.build / "train", *same, "--data_root", data, "--batch_size", options.batch,
+                 "--crop_size", options.crop, "--image_size", options.crop * 8 // 7, "--arch_width", options.width,
+                 "--test_batches", 1, "--tier", options.tier]
+        output = run(*train, "--logdir", logs, "--epochs", options.epochs)
         metrics = [json.loads(line) for line in next(logs.glob("*/metrics.jsonl")).read_text().splitlines()]
+        launches = [launch(*train, "--logdir", logdir, "--epochs", 1, "--sanitycheck")
+                    for logdir in (pathlib.Path(folder) / "fresh", logs)]
     first = step.splitlines()[0]
     ms = float(re.search(r"([\d.]+) ms a step", first).group(1))
     seconds = statistics.median(line["seconds_train"] for line in metrics[1:])
@@ -59,6 +80,9 @@ def main():
     print(f"an epoch of {steps} steps on CPU cores {options.cores}: {seconds:.2f} s (median of "
           f"{len(metrics) - 1}), {statistics.median(l['pairs_per_second'] for l in metrics[1:]):.0f} pairs/s; "
           f"the device is busy for {100 * steps * ms / 1000 / seconds:.1f} % of it")
+    for which, (began, ended) in zip(("in a new log folder", "in one that knows the engines"), launches):
+        print(f"launch with packed data {which}: the first step begins after {began:.2f} s, has ended after "
+              f"{ended:.2f} s")
 
 
 if __name__ == "__main__":

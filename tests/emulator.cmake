@@ -34,6 +34,16 @@ foreach(precision fp32 tf32 fp16 bf16)
            COMMAND test_backend_ops --device cuda --precision ${precision} --rounds 2)
   set_tests_properties(test_backend_ops_emulated_${precision} PROPERTIES TIMEOUT 600 LABELS emulated)
 endforeach()
+# Kernels that were compiled for an older GPU than the one they run on.
+foreach(case 7.0:fp16 7.5:bf16)
+  string(REPLACE ":" ";" code_and_precision ${case})
+  list(GET code_and_precision 0 code)
+  list(GET code_and_precision 1 precision)
+  add_test(NAME test_backend_ops_emulated_code_${code}
+           COMMAND test_backend_ops --device cuda --precision ${precision} --rounds 1)
+  set_tests_properties(test_backend_ops_emulated_code_${code} PROPERTIES TIMEOUT 600 LABELS emulated
+                       ENVIRONMENT RODEO_EMULATOR_CODE=${code})
+endforeach()
 # The programs themselves; the same test that runs on a GPU where there is one.
 add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
          ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})

@@ -132,7 +132,7 @@ bool cuda_backend_is_built(void)
     return true;
 }
 
-static int choose_device(int gpu, struct cudaDeviceProp *properties, Err *err)
+static int choose_device(int gpu, struct cudaDeviceProp *properties, int *compiled_for, Err *err)
 {
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
@@ -152,7 +152,7 @@ static int choose_device(int gpu, struct cudaDeviceProp *properties, Err *err)
         status = cudaGetDeviceProperties(properties, gpu);
     }
     if (status == cudaSuccess) {
-        status = cuda_probe();
+        status = cuda_probe(compiled_for);
     }
     if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
         return err_set(err,
@@ -200,7 +200,9 @@ static void open_lane(CudaBackend *cuda, CudaLane *lane)
 Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
 {
     struct cudaDeviceProp properties = {0};
-    if (choose_device(options->gpu, &properties, err) != 0 || check_cudnn(err) != 0) {
+    int compiled_for = 0;
+    if (choose_device(options->gpu, &properties, &compiled_for, err) != 0 ||
+        check_cudnn(err) != 0) {
         return NULL;
     }
     CudaBackend *cuda = mem_zeroed(1, sizeof *cuda);
@@ -208,6 +210,7 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
     cuda->base.picture_channels = CUDA_PICTURE_CHANNELS;
     cuda->device = options->gpu;
     cuda->sm = 10 * properties.major + properties.minor;
+    cuda->compiled_for = compiled_for;
     cuda->multiprocessors = properties.multiProcessorCount;
     if (choose_precision(cuda, options->precision, properties.name, err) != 0) {
         free(cuda);

@@ -56,6 +56,7 @@ typedef struct {
     bool tf32; /* float32 products may be rounded to TF32 */
     int device;
     int sm;              /* compute capability, 10 major + minor */
+    int compiled_for;    /* the same of the kernels' code: no more than sm */
     int multiprocessors; /* that the GPU has */
     char description[192];
     CudaLane lanes[DEVICE_LANES];

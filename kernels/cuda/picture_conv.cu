@@ -356,8 +356,10 @@ __global__ static void __launch_bounds__(ROW *SLICES)
 
 bool cuda_can_convolve_pictures(const CudaBackend *cuda, const ConvShape *s)
 {
-    return s->C == 3 && s->K == FILTERS && s->R == SIDE && s->stride == 2 && s->pad == 3 &&
-           s->H % 2 == 0 && s->W % 2 == 0 && cuda->type != CUDA_F32 && cuda->sm >= 75;
+    bool has_code = (cuda->type == CUDA_F16 && cuda->compiled_for >= TENSOR_CORES_FP16) ||
+                    (cuda->type == CUDA_BF16 && cuda->compiled_for >= TENSOR_CORES_BF16);
+    return has_code && s->C == 3 && s->K == FILTERS && s->R == SIDE && s->stride == 2 &&
+           s->pad == 3 && s->H % 2 == 0 && s->W % 2 == 0;
 }
 
 /* For tiles of so many rows of outputs. */

@@ -10,7 +10,8 @@ extern "C" {
 #endif
 
 /* Whether they can run it: 64 filters of 7x7, stride 2, padding 3, pictures with an even height and
- * width, a half type, and tensor cores for it that have ldmatrix (compute capability 7.5). */
+ * width, a half type, and
+ * code for tensor cores with it (tensor_core.cuh). */
 bool cuda_can_convolve_pictures(const CudaBackend *cuda, const ConvShape *s);
 
 /* As op_conv_fprop and op_conv_wgrad without bias, for shapes that they can run. wgrad uses scratch

@@ -1,4 +1,4 @@
-/* Whether this build has code for the GPU at hand. */
+/* Which code of this build the GPU at hand runs. */
 #include "kernels/cuda/device.cuh"
 
 #include "kernels/cuda/probe.h"
@@ -7,10 +7,11 @@ __global__ static void probe_kernel()
 {
 }
 
-cudaError_t cuda_probe(void)
+cudaError_t cuda_probe(int *compiled_for)
 {
-    struct cudaFuncAttributes attributes;
+    struct cudaFuncAttributes attributes = {};
     cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
     cudaGetLastError(); /* the error stays behind otherwise and would be taken for a later call's */
+    *compiled_for = attributes.ptxVersion;
     return status;
 }

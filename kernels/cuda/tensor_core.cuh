@@ -10,6 +10,10 @@
 
 #include <stdint.h>
 
+/* Compute capabilities, 10 major + minor, from which on compiled code has them. */
+#define TENSOR_CORES_FP16 75
+#define TENSOR_CORES_BF16 80
+
 /* Four matrices from shared memory: lane 8 i + r names row r of matrix i, 16 bytes that are aligned
  * so. */
 __device__ static inline void load_matrices(const void *row, uint32_t matrix[4]);

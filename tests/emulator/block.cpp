@@ -238,6 +238,14 @@ void die_in_kernel(const char *what)
     die("%s: %s", position(block().current).c_str(), what);
 }
 
+void require_code(int least)
+{
+    if (state().code < least) {
+        die("%s: an instruction that code for compute capability %.1f does not have",
+            position(block().current).c_str(), state().code / 10.0);
+    }
+}
+
 void check_width(int width)
 {
     if (width < 1 || width > 32 || (width & (width - 1)) != 0) {

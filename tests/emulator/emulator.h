@@ -112,6 +112,7 @@ struct State {
     Random random;
     cudaError_t last_error = cudaSuccess;
     int major, minor;
+    int code; /* that kernels are compiled for: 10 major + minor */
     size_t memory_limit, memory_used = 0;
     std::map<char *, Allocation> allocations; /* by the address that the user has */
     std::set<CUstream_st *> streams;          /* with the legacy one and those not yet drained */

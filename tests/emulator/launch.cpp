@@ -117,6 +117,6 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *ke
         return report(cudaErrorInvalidDeviceFunction);
     }
     int sm = state().major * 10 + state().minor;
-    *attributes = {0, 0, 0, 1024, 0, sm, sm};
+    *attributes = {0, 0, 0, 1024, 0, state().code, sm};
     return cudaSuccess;
 }

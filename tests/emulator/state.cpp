@@ -51,6 +51,14 @@ static uint64_t number(const char *name, const char *otherwise)
     return result;
 }
 
+static void capability(const char *name, const char *otherwise, int *major, int *minor)
+{
+    const char *value = setting(name, otherwise);
+    if (std::sscanf(value, "%d.%d", major, minor) != 2) {
+        die("%s=%s: a compute capability such as 8.0 is expected", name, value);
+    }
+}
+
 static pid_t owner;
 
 static void report_leaks()
@@ -77,10 +85,12 @@ static void report_leaks()
 
 State::State() : random(number("RODEO_EMULATOR_SEED", "1"))
 {
-    const char *sm = setting("RODEO_EMULATOR_SM", "8.0");
-    if (std::sscanf(sm, "%d.%d", &major, &minor) != 2) {
-        die("RODEO_EMULATOR_SM=%s: a compute capability such as 8.0 is expected", sm);
-    }
+    capability("RODEO_EMULATOR_SM", "8.0", &major, &minor);
+    int code_major;
+    int code_minor;
+    capability("RODEO_EMULATOR_CODE", setting("RODEO_EMULATOR_SM", "8.0"), &code_major,
+               &code_minor);
+    code = code_major * 10 + code_minor;
     memory_limit = (size_t)number("RODEO_EMULATOR_MEMORY", "2147483648");
     legacy = new CUstream_st;
     streams.insert(legacy);

@@ -51,6 +51,10 @@ void warp_together(void *own, void (*all)(void *const lanes[32]));
 /* Ends the program, saying what is wrong in the thread that runs. */
 [[noreturn]] void die_in_kernel(const char *what);
 
+/* Ends the program where kernels are compiled for less than this compute capability, 10 major +
+ * minor. */
+void require_code(int least);
+
 /* Ends the program where width is not a power of two up to 32. */
 void check_width(int width);
 

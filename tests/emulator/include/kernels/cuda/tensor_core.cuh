@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <cstring>
 
+#define TENSOR_CORES_FP16 75
+#define TENSOR_CORES_BF16 80
+
 namespace rodeo_emulator
 {
 
@@ -110,6 +113,8 @@ inline void load_transposed(const void *row, uint32_t matrix[4])
 
 template <typename T> void multiply_add(const uint32_t a[4], const uint32_t b[2], float sum[4])
 {
+    bool is_half = std::is_same<T, __half>::value;
+    rodeo_emulator::require_code(is_half ? TENSOR_CORES_FP16 : TENSOR_CORES_BF16);
     rodeo_emulator::ProductLane lane = {a, b, sum};
     rodeo_emulator::warp_together(&lane, rodeo_emulator::multiply_matrices<T>);
 }

@@ -39,7 +39,7 @@ typedef struct {
     void *stem_z, *stem_a; /* stem convolution's output; pooled */
     uint8_t *stem_argmax;
     /* Gradients: three buffers that take turns, as large as the largest map behind the stem, and
-     * one for the stem convolution's output. */
+     * one for the stem convolution's output, in the memory of the blocks' maps. */
     void *gradient[3], *stem_gradient;
     const void *input; /* of the last forward pass, borrowed */
 } Trunk;

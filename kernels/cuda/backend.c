@@ -177,7 +177,7 @@ static int check_cudnn(Err *err)
     if (major != CUDNN_MAJOR) {
         return err_set(err,
                        "this build was made with cuDNN %d, but the cuDNN %zu library was loaded: "
-                       "configure again, or put the right one first in LD_LIBRARY_PATH",
+                       "configure again and build",
                        CUDNN_MAJOR, major);
     }
     return 0;

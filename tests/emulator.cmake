@@ -5,7 +5,7 @@ if(NOT RODEO_CUDA STREQUAL EMULATED)
 endif()
 rodeo_emulated_library(emulator_tests
   SOURCES emulator/test/kernels.cu emulator/test/memory.cu emulator/test/streams.cu
-          emulator/test/races.cu
+          emulator/test/races.cu emulator/test/matrices.cu
           emulator/test/halves.cpp emulator/test/products.cpp emulator/test/graphs.cpp
           emulator/test/convolutions.cpp emulator/test/heuristics.cpp
           emulator/test/cudnn_faults.cpp)

@@ -135,11 +135,49 @@ static void engines_that_find_no_memory_are_left_out(void **state)
     free(choices);
 }
 
+/* How many engines are chosen for fprop and wgrad of a first convolution with so many filters. */
+static int choices_for_pictures(int filters)
+{
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    Told told = {0};
+    assert_non_null(mkdtemp(folder));
+    Backend *be = open_gpu(folder, &told);
+    ConvShape s = {.N = 1, .H = 8, .W = 8, .C = 3, .K = filters, .R = 7, .stride = 2, .pad = 3};
+    ConvShape other = {.N = 1, .H = 3, .W = 3, .C = 8, .K = 8, .R = 3, .stride = 1, .pad = 1};
+    void *tensor[3];
+    for (int i = 0; i < 3; i++) {
+        tensor[i] = device_alloc(be, 65536);
+        device_zero(be, tensor[i], 65536);
+    }
+    op_conv_fprop(be, &s, tensor[0], tensor[1], NULL, tensor[2]);
+    op_conv_wgrad(be, &s, tensor[0], tensor[2], false, tensor[1], NULL);
+    op_conv_fprop(be, &other, tensor[0], tensor[1], NULL, tensor[2]);
+    device_synchronize(be);
+    for (int i = 0; i < 3; i++) {
+        device_free(be, tensor[i]);
+    }
+    device_close(be);
+    free(told.text);
+    char *choices = take_choices(folder);
+    int count = count_of(choices, " H=8 ");
+    free(choices);
+    return count;
+}
+
+/* A ResNet's first convolution has own kernels; one of another width has not. */
+static void pictures_need_no_engine(void **state)
+{
+    (void)state;
+    assert_int_equal(choices_for_pictures(64), 0);
+    assert_int_equal(choices_for_pictures(32), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_fastest_engine_is_taken),
         cmocka_unit_test(engines_that_find_no_memory_are_left_out),
+        cmocka_unit_test(pictures_need_no_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,6 +76,7 @@ int main()
         {"streams", test_streams},
         {"capture", test_capture},
         {"races", test_races},
+        {"matrices", test_matrices},
         {"halves", test_halves},
         {"products", test_products},
         {"convolutions", test_convolutions},

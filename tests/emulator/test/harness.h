@@ -69,6 +69,7 @@ void test_memory();
 void test_streams();
 void test_capture();
 void test_races();
+void test_matrices();
 void test_halves();
 void test_products();
 void test_convolutions();

@@ -29,7 +29,7 @@
 #define ROW_VECTORS   (PIXEL_COLUMNS / 2)
 
 typedef struct {
-    int N, H, W, P, Q;
+    int H, W, P, Q;
     int tile_rows, tile_columns; /* tiles of a picture */
     int tiles;                   /* of all pictures */
 } PictureShape;
@@ -84,7 +84,7 @@ __device__ static inline void write_pixels(const Pixels<T> pixels[Under<ROWS>::e
     for (int k = 0; k < Under<ROWS>::each; k++) {
         int i = (int)threadIdx.x + k * THREADS;
         if (i < Under<ROWS>::vectors) {
-            T *to = shared + i / ROW_VECTORS * PITCH + i % ROW_VECTORS * 2 * CHANNELS;
+            T *to = shared + i / ROW_VECTORS * PITCH + i % ROW_VECTORS * STEP;
             *reinterpret_cast<Pixels<T> *>(to) = pixels[k];
         }
     }
@@ -366,16 +366,15 @@ bool cuda_can_convolve_pictures(const CudaBackend *cuda, const ConvShape *s)
 static PictureShape picture_shape(const ConvShape *s, int rows)
 {
     PictureShape p = {};
-    p.N = s->N;
     p.H = s->H;
     p.W = s->W;
     p.P = conv_out(s->H, s->R, s->stride, s->pad);
     p.Q = conv_out(s->W, s->R, s->stride, s->pad);
     p.tile_rows = (int)divide_up(p.P, rows);
     p.tile_columns = (int)divide_up(p.Q, COLUMNS);
-    int64_t tiles = (int64_t)p.N * p.tile_rows * p.tile_columns;
+    int64_t tiles = (int64_t)s->N * p.tile_rows * p.tile_columns;
     if (tiles > INT32_MAX / 2 || (int64_t)p.H * p.W > INT32_MAX / FILTERS) {
-        fatal("the first convolution of %d pictures of %d x %d has too many outputs to count", p.N,
+        fatal("the first convolution of %d pictures of %d x %d has too many outputs to count", s->N,
               p.H, p.W);
     }
     p.tiles = (int)tiles;

@@ -29,7 +29,7 @@ def launch(*command):
     """Seconds from the launch of `train --sanitycheck` until its first epoch begins and until its first step
     has ended, whose loss it prints."""
     start = time.monotonic()
-    began = None
+    began, said = None, ""
     with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True) as process:
         for line in process.stdout:
@@ -39,7 +39,8 @@ def launch(*command):
                 ended = time.monotonic() - start
                 process.terminate()
                 return began, ended
-    sys.exit(f"{command[0]}: its first step did not end")
+            said = line.strip() or said
+    sys.exit(f"{command[0]}: its first step did not end; it said last: {said}")
 
 
 def main():

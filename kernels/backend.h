@@ -51,6 +51,7 @@ typedef struct {
     __typeof__(op_batchnorm_train) *batchnorm_train;
     __typeof__(op_batchnorm_eval) *batchnorm_eval;
     __typeof__(op_batchnorm_bprop) *batchnorm_bprop;
+    __typeof__(op_conv_statistics) *conv_statistics;
     __typeof__(op_stem_train) *stem_train;
     __typeof__(op_stem_eval) *stem_eval;
     __typeof__(op_stem_bprop) *stem_bprop;
@@ -66,6 +67,17 @@ typedef struct {
     __typeof__(op_sgd) *sgd;
     __typeof__(op_cast) *cast;
 } BackendTable;
+
+/* The batch norm whose statistics op_conv_statistics takes. */
+static inline BatchNormShape conv_statistics_norm(const ConvStatisticsShape *s)
+{
+    const ConvShape *c = &s->conv;
+    int64_t positions =
+        (int64_t)conv_out(c->H, c->R, c->stride, c->pad) * conv_out(c->W, c->R, c->stride, c->pad);
+    BatchNormShape norm = {s->groups, c->N / s->groups * positions, c->K, s->eps, s->momentum,
+                           false};
+    return norm;
+}
 
 /* Every backend's own struct begins with this. The properties are those of device.h. */
 struct Backend {

@@ -169,6 +169,22 @@ void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, con
 
 /* ---- stem ------------------------------------------------------------------------------------ */
 
+void op_conv_statistics(Backend *be, const ConvStatisticsShape *s, const void *x, const void *w,
+                        float *running_mean, float *running_var, float *batch_mean,
+                        float *batch_invstd, void *y)
+{
+    require_conv(__func__, &s->conv);
+    if (s->groups < 1 || s->conv.N % s->groups != 0) {
+        fatal("%s: N %d, groups %d: groups must be at least 1 and divide N", __func__, s->conv.N,
+              s->groups);
+    }
+    BatchNormShape norm = conv_statistics_norm(s);
+    require_batchnorm(__func__, &norm, 2);
+    REQUIRE_POINTERS(x, w, running_mean, running_var, batch_mean, batch_invstd, y);
+    RUN(conv_statistics(be, s, x, w, running_mean, running_var, batch_mean, batch_invstd, y),
+        work_conv(be, &s->conv, be->activation_bytes));
+}
+
 static void require_stem(const char *op, const StemShape *s, int64_t least_rows)
 {
     if (s->groups < 1 || s->N < 1 || s->H < 1 || s->W < 1 || s->C < 1 ||
@@ -176,22 +192,19 @@ static void require_stem(const char *op, const StemShape *s, int64_t least_rows)
         fatal("%s: groups %d, N %d, H %d, W %d, C %d: all must be at least 1, N H W at least %lld",
               op, s->groups, s->N, s->H, s->W, s->C, (long long)least_rows);
     }
-    if (!(s->eps > 0.0f) || !(s->momentum >= 0.0f && s->momentum <= 1.0f)) {
-        fatal("%s: eps %g, momentum %g: eps must be above 0, momentum in 0..1", op, (double)s->eps,
-              (double)s->momentum);
+    if (!(s->eps > 0.0f)) {
+        fatal("%s: eps %g: it must be above 0", op, (double)s->eps);
     }
 }
 
 void op_stem_train(Backend *be, const StemShape *s, const void *x, const float *gamma,
-                   const float *beta, float *running_mean, float *running_var, float *batch_mean,
-                   float *batch_invstd, void *y, uint8_t *argmax)
+                   const float *beta, const float *batch_mean, const float *batch_invstd, void *y,
+                   uint8_t *argmax)
 {
-    require_stem(__func__, s, 2);
-    REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y,
-                     argmax);
-    RUN(stem_train(be, s, x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y,
-                   argmax),
-        work_stem(be, s, 2, 1, true));
+    require_stem(__func__, s, 1);
+    REQUIRE_POINTERS(x, gamma, beta, batch_mean, batch_invstd, y, argmax);
+    RUN(stem_train(be, s, x, gamma, beta, batch_mean, batch_invstd, y, argmax),
+        work_stem(be, s, 1, 1, true));
 }
 
 void op_stem_eval(Backend *be, const StemShape *s, const void *x, const float *gamma,

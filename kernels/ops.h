@@ -105,28 +105,47 @@ void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, con
                         const float *batch_mean, const float *batch_invstd, bool accumulate,
                         void *dx, void *dresidual, float *dgamma, float *dbeta);
 
-/* ---- the stem's batch norm + ReLU + max pooling in one ------------------------------------------
+/* ---- the stem: convolution with statistics, then batch norm + ReLU + max pooling in one
+ * -----------
  */
+
+/* conv.N pictures are `groups` groups one after the other. */
+typedef struct {
+    ConvShape conv;
+    int groups;
+    float eps, momentum;
+} ConvStatisticsShape;
+
+/* y = conv(x, w) and, of y as it is stored, what op_batchnorm_train takes of its x: batch_mean and
+ * batch_invstd [groups, K], and a step of running_mean and running_var [K] for every group. A
+ * backend may form the sums while it has y at hand, and take them around running_mean. A group must
+ * have at least 2 positions. */
+void op_conv_statistics(Backend *be, const ConvStatisticsShape *s, const void *x, const void *w,
+                        float *running_mean, float *running_var, float *batch_mean,
+                        float *batch_invstd, void *y);
 
 /* x [groups, N, H, W, C] is normalised per group as above, passes a ReLU and a 3x3 max pooling with
  * stride 2 and padding 1 into y [groups, N, P, Q, C]. The normalised tensor is never stored. */
 typedef struct {
     int groups, N, H, W, C;
-    float eps, momentum;
+    float eps; /* of the evaluation */
 } StemShape;
 
 #define STEM_NO_GRADIENT 255 /* in argmax: the maximum is 0, the ReLU passed nothing */
 
-/* argmax [groups, N, P, Q, C]: which of the 9 window positions (row by row, 0..8) gave the maximum,
- * the first one where several did, or STEM_NO_GRADIENT. */
+/* Training: normalises with batch_mean and batch_invstd [groups, C]. argmax [groups, N, P, Q, C]:
+ * which of the 9 window positions (row by row, 0..8) gave the maximum, the first one where several
+ * did, or STEM_NO_GRADIENT. */
 void op_stem_train(Backend *be, const StemShape *s, const void *x, const float *gamma,
-                   const float *beta, float *running_mean, float *running_var, float *batch_mean,
-                   float *batch_invstd, void *y, uint8_t *argmax);
+                   const float *beta, const float *batch_mean, const float *batch_invstd, void *y,
+                   uint8_t *argmax);
 
+/* Evaluation: with the running statistics. */
 void op_stem_eval(Backend *be, const StemShape *s, const void *x, const float *gamma,
                   const float *beta, const float *running_mean, const float *running_var, void *y);
 
-/* The gradient of y is dy (+ dy_add, unless NULL). dx [groups, N, H, W, C]. */
+/* The gradient of y is dy (+ dy_add, unless NULL). dx [groups, N, H, W, C], through the statistics
+ * of x, too. */
 void op_stem_bprop(Backend *be, const StemShape *s, const void *x, const uint8_t *argmax,
                    const void *dy, const void *dy_add, const float *gamma, const float *batch_mean,
                    const float *batch_invstd, bool accumulate, void *dx, float *dgamma,

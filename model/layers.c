@@ -68,6 +68,17 @@ void conv_layer_fprop(const ConvLayer *layer, Params *params, int N, const void 
                   at(params->w, layer->bias), y);
 }
 
+void conv_layer_statistics(const ConvLayer *layer, const NormLayer *norm, Params *params,
+                           const Pass *pass, const void *x, void *y)
+{
+    ConvStatisticsShape shape = {
+        .conv = layer->shape, .groups = pass->groups, .eps = NORM_EPS, .momentum = NORM_MOMENTUM};
+    shape.conv.N = pass_samples(pass);
+    op_conv_statistics(params->be, &shape, x, params_weight(params, layer->weight),
+                       params->running_stats + norm->mean, params->running_stats + norm->variance,
+                       norm->batch_mean, norm->batch_invstd, y);
+}
+
 void conv_layer_bprop(const ConvLayer *layer, Params *params, const Pass *pass, const void *x,
                       const void *dy, void *dx)
 {

@@ -68,6 +68,10 @@ void norm_layer_plan(NormLayer *layer, int max_groups, Arena *arena);
 
 void conv_layer_fprop(const ConvLayer *layer, Params *params, int N, const void *x, void *y);
 
+/* A training pass of a convolution without bias, with the statistics that `norm` needs of y. */
+void conv_layer_statistics(const ConvLayer *layer, const NormLayer *norm, Params *params,
+                           const Pass *pass, const void *x, void *y);
+
 /* Gradients of weight and bias; dx is the gradient of x, or NULL where nobody needs it. */
 void conv_layer_bprop(const ConvLayer *layer, Params *params, const Pass *pass, const void *x,
                       const void *dy, void *dx);

@@ -169,8 +169,7 @@ static StemShape stem_shape(const Trunk *trunk, const Pass *pass)
                        .H = trunk->stem_side,
                        .W = trunk->stem_side,
                        .C = trunk->stem_conv.shape.K,
-                       .eps = NORM_EPS,
-                       .momentum = NORM_MOMENTUM};
+                       .eps = NORM_EPS};
 }
 
 static void stem_fprop(Trunk *trunk, const Pass *pass, const void *x)
@@ -182,11 +181,12 @@ static void stem_fprop(Trunk *trunk, const Pass *pass, const void *x)
     const float *beta = params->w + norm->beta;
     float *mean = params->running_stats + norm->mean;
     float *variance = params->running_stats + norm->variance;
-    conv_layer_fprop(&trunk->stem_conv, params, pass_samples(pass), x, trunk->stem_z);
     if (pass->training) {
-        op_stem_train(params->be, &shape, trunk->stem_z, gamma, beta, mean, variance,
-                      norm->batch_mean, norm->batch_invstd, trunk->stem_a, trunk->stem_argmax);
+        conv_layer_statistics(&trunk->stem_conv, norm, params, pass, x, trunk->stem_z);
+        op_stem_train(params->be, &shape, trunk->stem_z, gamma, beta, norm->batch_mean,
+                      norm->batch_invstd, trunk->stem_a, trunk->stem_argmax);
     } else {
+        conv_layer_fprop(&trunk->stem_conv, params, pass_samples(pass), x, trunk->stem_z);
         op_stem_eval(params->be, &shape, trunk->stem_z, gamma, beta, mean, variance, trunk->stem_a);
     }
 }

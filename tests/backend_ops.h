@@ -26,6 +26,7 @@ static inline int draw(Rng *rng, int low, int high)
 void test_backend_conv(void **state);
 void test_backend_linear(void **state);
 void test_backend_batchnorm(void **state);
+void test_backend_conv_statistics(void **state);
 void test_backend_stem(void **state);
 void test_backend_avgpool(void **state);
 void test_backend_concat(void **state);

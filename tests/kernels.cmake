@@ -35,7 +35,8 @@ endif()
 # emulator in emulator.cmake.
 rodeo_test(test_backend_ops
            SOURCES device_tensors.c test_backend_ops.c test_backend_ops_products.c
-                   test_backend_ops_norm.c test_backend_ops_stem.c test_backend_ops_rows.c
+                   test_backend_ops_norm.c test_backend_ops_statistics.c
+                   test_backend_ops_stem.c test_backend_ops_rows.c
                    test_backend_ops_losses.c test_backend_ops_sgd.c test_backend_ops_augment.c
            LINKS rodeo_kernels rodeo_ref)
 rodeo_test_avx2(test_backend_ops)

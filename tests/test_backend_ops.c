@@ -22,6 +22,7 @@ static int run_all(BackendOps *t)
         cmocka_unit_test_prestate(test_backend_conv, t),
         cmocka_unit_test_prestate(test_backend_linear, t),
         cmocka_unit_test_prestate(test_backend_batchnorm, t),
+        cmocka_unit_test_prestate(test_backend_conv_statistics, t),
         cmocka_unit_test_prestate(test_backend_stem, t),
         cmocka_unit_test_prestate(test_backend_avgpool, t),
         cmocka_unit_test_prestate(test_backend_concat, t),

@@ -94,34 +94,19 @@ static void check_forward(Backend *be, const StemShape *s, const char *text)
     Tensor x = coarse_tensor(be, inputs_of(s), 1);
     Tensor gamma = tensor_random(be, s->C, 2);
     Tensor beta = tensor_random(be, s->C, 3);
-    Tensor running_mean = tensor_random(be, s->C, 4);
-    Tensor running_var = tensor_random(be, s->C, 5);
-    Tensor mean = tensor_nan(be, own);
-    Tensor invstd = tensor_nan(be, own);
+    Tensor mean = tensor_random(be, own, 4);
+    Tensor invstd = tensor_random(be, own, 5);
     Tensor y = tensor_nan(be, outputs_of(s));
     uint8_t *argmax = bytes_make(be, outputs_of(s), NULL);
     double *expected_y = doubles(outputs_of(s));
-    double *expected_mean = doubles(own);
-    double *expected_invstd = doubles(own);
     uint8_t *expected_argmax = mem_alloc((size_t)outputs_of(s));
-    ref_stem_train(s, x.values, gamma.values, beta.values, running_mean.values, running_var.values,
-                   expected_mean, expected_invstd, expected_y, expected_argmax);
-    op_stem_train(be, s, x.device, gamma.device, beta.device, running_mean.device,
-                  running_var.device, mean.device, invstd.device, y.device, argmax);
-    double largest = 1;
-    for (int64_t i = 0; i < own; i++) {
-        largest = fmax(largest, expected_invstd[i]);
-    }
-    tensor_expect(&y, expected_y, 2e-6 * largest, text);
+    ref_stem_train(s, x.values, gamma.values, beta.values, mean.values, invstd.values, expected_y,
+                   expected_argmax);
+    op_stem_train(be, s, x.device, gamma.device, beta.device, mean.device, invstd.device, y.device,
+                  argmax);
+    tensor_expect(&y, expected_y, 2e-6, text);
     bytes_expect(be, argmax, outputs_of(s), expected_argmax, text);
-    tensor_expect(&mean, expected_mean, 2e-7, text);
-    tensor_expect(&invstd, expected_invstd, 1e-6 * largest, text);
-    tensor_expect(&running_mean, running_mean.values, 2e-7, text);
-    tensor_expect(&running_var, running_var.values, 1e-6, text);
 
-    for (int c = 0; c < s->C; c++) {
-        running_var.values[c] = 1;
-    }
     float *ones = mem_alloc((size_t)s->C * sizeof(float));
     for (int c = 0; c < s->C; c++) {
         ones[c] = 1;
@@ -134,11 +119,9 @@ static void check_forward(Backend *be, const StemShape *s, const char *text)
 
     free(ones);
     free(expected_y);
-    free(expected_mean);
-    free(expected_invstd);
     free(expected_argmax);
     device_free(be, argmax);
-    Tensor *all[] = {&x, &gamma, &beta, &running_mean, &running_var, &mean, &invstd, &y, &variance};
+    Tensor *all[] = {&x, &gamma, &beta, &mean, &invstd, &y, &variance};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         tensor_free(all[i]);
     }
@@ -215,8 +198,7 @@ static void test_random_shapes(void **state)
                        .H = 2 + (int)rng_below(&rng, i % 5 == 0 ? 70 : 20),
                        .W = 1 + (int)rng_below(&rng, 20),
                        .C = 1 + (int)rng_below(&rng, 70),
-                       .eps = 1e-5F,
-                       .momentum = 0.1F};
+                       .eps = 1e-5F};
         bool dy_add = rng_below(&rng, 2);
         bool accumulate = rng_below(&rng, 2);
         char text[128];
@@ -231,7 +213,7 @@ static void test_random_shapes(void **state)
 
 typedef struct {
     Backend *be;
-    Tensor running_mean, running_var, mean, invstd, y, dx, dgamma, dbeta;
+    Tensor y, dx, dgamma, dbeta;
 } Outcome;
 
 static Outcome run_with(int threads, const StemShape *s)
@@ -243,31 +225,27 @@ static Outcome run_with(int threads, const StemShape *s)
     Tensor x = tensor_random(be, inputs_of(s), 20);
     Tensor gamma = tensor_random(be, s->C, 21);
     Tensor dy = tensor_random(be, outputs_of(s), 22);
+    Tensor mean = tensor_random(be, own, 23);
+    Tensor invstd = tensor_random(be, own, 24);
     uint8_t *argmax = bytes_make(be, outputs_of(s), NULL);
-    Outcome o = {be,
-                 tensor_random(be, s->C, 23),
-                 tensor_random(be, s->C, 24),
-                 tensor_nan(be, own),
-                 tensor_nan(be, own),
-                 tensor_nan(be, outputs_of(s)),
-                 tensor_nan(be, inputs_of(s)),
-                 tensor_nan(be, s->C),
-                 tensor_nan(be, s->C)};
-    op_stem_train(be, s, x.device, gamma.device, gamma.device, o.running_mean.device,
-                  o.running_var.device, o.mean.device, o.invstd.device, o.y.device, argmax);
-    op_stem_bprop(be, s, x.device, argmax, dy.device, dy.device, gamma.device, o.mean.device,
-                  o.invstd.device, false, o.dx.device, o.dgamma.device, o.dbeta.device);
+    Outcome o = {be, tensor_nan(be, outputs_of(s)), tensor_nan(be, inputs_of(s)),
+                 tensor_nan(be, s->C), tensor_nan(be, s->C)};
+    op_stem_train(be, s, x.device, gamma.device, gamma.device, mean.device, invstd.device,
+                  o.y.device, argmax);
+    op_stem_bprop(be, s, x.device, argmax, dy.device, dy.device, gamma.device, mean.device,
+                  invstd.device, false, o.dx.device, o.dgamma.device, o.dbeta.device);
     device_free(be, argmax);
-    tensor_free(&x);
-    tensor_free(&gamma);
-    tensor_free(&dy);
+    Tensor *all[] = {&x, &gamma, &dy, &mean, &invstd};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        tensor_free(all[i]);
+    }
     return o;
 }
 
 static void test_threads_do_not_change_bits(void **state)
 {
     (void)state;
-    StemShape s = {2, 2, 37, 30, 64, 1e-5F, 0.1F};
+    StemShape s = {2, 2, 37, 30, 64, 1e-5F};
     Outcome outcomes[3];
     for (int i = 0; i < 3; i++) {
         outcomes[i] = run_with(i + 1, &s);
@@ -275,10 +253,6 @@ static void test_threads_do_not_change_bits(void **state)
     for (int i = 0; i < 3; i++) {
         Outcome *a = &outcomes[0];
         Outcome *b = &outcomes[i];
-        tensor_expect_same_bits(&a->running_mean, &b->running_mean, "running mean");
-        tensor_expect_same_bits(&a->running_var, &b->running_var, "running variance");
-        tensor_expect_same_bits(&a->mean, &b->mean, "mean");
-        tensor_expect_same_bits(&a->invstd, &b->invstd, "invstd");
         tensor_expect_same_bits(&a->y, &b->y, "y");
         tensor_expect_same_bits(&a->dx, &b->dx, "dx");
         tensor_expect_same_bits(&a->dgamma, &b->dgamma, "dgamma");
@@ -286,8 +260,7 @@ static void test_threads_do_not_change_bits(void **state)
     }
     for (int i = 0; i < 3; i++) {
         Outcome *o = &outcomes[i];
-        Tensor *all[] = {&o->running_mean, &o->running_var, &o->mean, &o->invstd, &o->y,
-                         &o->dx,           &o->dgamma,      &o->dbeta};
+        Tensor *all[] = {&o->y, &o->dx, &o->dgamma, &o->dbeta};
         for (size_t t = 0; t < sizeof(all) / sizeof(all[0]); t++) {
             tensor_free(all[t]);
         }
@@ -305,7 +278,8 @@ static Tensor golden_tensor(Backend *be, Golden *golden, const char *name, int64
 static void test_golden(void **state)
 {
     (void)state;
-    StemShape s = {2, 2, 13, 12, 5, 1e-5F, 0.1F};
+    StemShape s = {2, 2, 13, 12, 5, 1e-5F};
+    BatchNormShape norm = {2, 2 * 13 * 12, 5, 1e-5F, 0.1F, true};
     Backend *be = tensors_open_backend();
     Golden *golden = golden_open("ops_norm.safetensors");
     int64_t n = outputs_of(&s);
@@ -323,9 +297,12 @@ static void test_golden(void **state)
     Tensor dx = tensor_nan(be, inputs_of(&s));
     Tensor dgamma = tensor_nan(be, s.C);
     Tensor dbeta = tensor_nan(be, s.C);
+    Tensor normalised = tensor_nan(be, inputs_of(&s));
     uint8_t *argmax = bytes_make(be, n, NULL);
-    op_stem_train(be, &s, x.device, gamma.device, beta.device, running_mean.device,
-                  running_var.device, mean.device, invstd.device, y.device, argmax);
+    op_batchnorm_train(be, &norm, x.device, NULL, gamma.device, beta.device, running_mean.device,
+                       running_var.device, mean.device, invstd.device, normalised.device);
+    op_stem_train(be, &s, x.device, gamma.device, beta.device, mean.device, invstd.device, y.device,
+                  argmax);
     op_stem_bprop(be, &s, x.device, argmax, dy.device, NULL, gamma.device, mean.device,
                   invstd.device, false, dx.device, dgamma.device, dbeta.device);
     tensor_expect_f32(&y, golden_f32(golden, "stem.y", n), 2e-6, "y");
@@ -341,8 +318,8 @@ static void test_golden(void **state)
                  running_var.device, y.device);
     tensor_expect_f32(&y, golden_f32(golden, "stem.y_eval", n), 3e-6, "y in evaluation");
     device_free(be, argmax);
-    Tensor *all[] = {&x,    &gamma,  &beta, &dy, &running_mean, &running_var,
-                     &mean, &invstd, &y,    &dx, &dgamma,       &dbeta};
+    Tensor *all[] = {&x,      &gamma, &beta, &dy,     &running_mean, &running_var, &mean,
+                     &invstd, &y,     &dx,   &dgamma, &dbeta,        &normalised};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         tensor_free(all[i]);
     }
@@ -354,14 +331,16 @@ static void test_golden(void **state)
 
 enum { FD_C = 2, FD_IN = 2 * 5 * 4 * FD_C, FD_OUT = 2 * 3 * 2 * FD_C };
 
-static const StemShape fd_shape = {2, 1, 5, 4, FD_C, 1e-5F, 0.1F};
+static const StemShape fd_shape = {2, 1, 5, 4, FD_C, 1e-5F};
+static const BatchNormShape fd_norm = {2, 5 * 4, FD_C, 1e-5F, 0.1F, true};
 
 static double weighted_output(const double *x, const double *gamma, const double *beta,
                               const double *dy, double *mean, double *invstd, uint8_t *argmax)
 {
     double running[2][FD_C] = {{0}};
     double y[FD_OUT];
-    ref_stem_train(&fd_shape, x, gamma, beta, running[0], running[1], mean, invstd, y, argmax);
+    ref_batchnorm_statistics(&fd_norm, x, running[0], running[1], mean, invstd);
+    ref_stem_train(&fd_shape, x, gamma, beta, mean, invstd, y, argmax);
     double sum = 0;
     for (int i = 0; i < FD_OUT; i++) {
         sum += dy[i] * y[i];

@@ -106,6 +106,7 @@ static const BackendTable cpu_table = {
     .batchnorm_train = cpu_batchnorm_train,
     .batchnorm_eval = cpu_batchnorm_eval,
     .batchnorm_bprop = cpu_batchnorm_bprop,
+    .conv_statistics = cpu_conv_statistics,
     .stem_train = cpu_stem_train,
     .stem_eval = cpu_stem_eval,
     .stem_bprop = cpu_stem_bprop,

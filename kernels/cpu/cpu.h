@@ -36,6 +36,7 @@ __typeof__(op_linear_wgrad) cpu_linear_wgrad;
 __typeof__(op_batchnorm_train) cpu_batchnorm_train;
 __typeof__(op_batchnorm_eval) cpu_batchnorm_eval;
 __typeof__(op_batchnorm_bprop) cpu_batchnorm_bprop;
+__typeof__(op_conv_statistics) cpu_conv_statistics;
 __typeof__(op_stem_train) cpu_stem_train;
 __typeof__(op_stem_eval) cpu_stem_eval;
 __typeof__(op_stem_bprop) cpu_stem_bprop;

@@ -1,9 +1,9 @@
-/* The stem's batch norm + ReLU + 3x3 max pooling (stride 2, padding 1) on the CPU, forward.
+/* The stem on the CPU, forward: the convolution's statistics, and batch norm + ReLU + 3x3 max
+ * pooling (stride 2, padding 1).
  *
- * x is read once for the statistics and once for the result. The second time, each input row is
- * normalised into one of three row buffers with a column of zeros at either end; the window's
- * maximum starts from 0, which is the ReLU, so zeros never win and stand for the padding as well. A
- * task is a band of output rows of one picture. */
+ * Each input row is normalised into one of three row buffers with a column of zeros at either end;
+ * the window's maximum starts from 0, which is the ReLU, so zeros never win and stand for the
+ * padding as well. A task is a band of output rows of one picture. */
 #include "kernels/cpu/batchnorm.h"
 
 #include <omp.h>
@@ -136,31 +136,42 @@ static StemPool stem_pool(const StemShape *s)
                       .Q = conv_out(s->W, 3, 2, 1)};
 }
 
+void cpu_conv_statistics(Backend *be, const ConvStatisticsShape *s, const void *x, const void *w,
+                         float *running_mean, float *running_var, float *batch_mean,
+                         float *batch_invstd, void *y)
+{
+    CpuBackend *cpu = cpu_backend(be);
+    BatchNormShape norm = conv_statistics_norm(s);
+    cpu_conv_fprop(be, &s->conv, x, w, NULL, y);
+    RowChunks cut = row_chunks(norm.rows, norm.C);
+    void *moments = cpu_scratch(cpu, batchnorm_statistics_scratch(&cut));
+    for (int g = 0; g < norm.groups; g++) {
+        int64_t own = (int64_t)g * norm.C;
+        GroupStatistics out = {running_mean, running_var, batch_mean + own, batch_invstd + own};
+        batchnorm_statistics(cpu, &cut, norm.eps, norm.momentum,
+                             (const float *)y + g * norm.rows * norm.C, &out, moments);
+    }
+}
+
 void cpu_stem_train(Backend *be, const StemShape *s, const void *x, const float *gamma,
-                    const float *beta, float *running_mean, float *running_var, float *batch_mean,
-                    float *batch_invstd, void *y, uint8_t *argmax)
+                    const float *beta, const float *batch_mean, const float *batch_invstd, void *y,
+                    uint8_t *argmax)
 {
     CpuBackend *cpu = cpu_backend(be);
     StemPool p = stem_pool(s);
-    RowChunks cut = row_chunks((int64_t)s->N * s->H * s->W, s->C);
-    size_t statistics = batchnorm_statistics_scratch(&cut);
     size_t scales = (size_t)s->C * sizeof(float);
     size_t rings = (size_t)cpu->threads * ring_bytes(s);
-    char *next =
-        cpu_scratch(cpu, scratch_piece(statistics) + scratch_piece(scales) + scratch_piece(rings));
-    void *moments = scratch_take(&next, statistics);
+    char *next = cpu_scratch(cpu, scratch_piece(scales) + scratch_piece(rings));
     float *scale = scratch_take(&next, scales);
     float *ring = scratch_take(&next, rings);
     for (int g = 0; g < s->groups; g++) {
+        int64_t own = (int64_t)g * s->C;
         int64_t out = (int64_t)g * p.N * p.P * p.Q * p.C;
-        GroupStatistics own = {running_mean, running_var, batch_mean + (int64_t)g * s->C,
-                               batch_invstd + (int64_t)g * s->C};
-        p.x = (const float *)x + g * cut.rows * s->C;
-        batchnorm_statistics(cpu, &cut, s->eps, s->momentum, p.x, &own, moments);
         for (int c = 0; c < s->C; c++) {
-            scale[c] = gamma[c] * own.batch_invstd[c];
+            scale[c] = gamma[c] * batch_invstd[own + c];
         }
-        p.mean = own.batch_mean;
+        p.x = (const float *)x + (int64_t)g * p.N * p.H * p.W * p.C;
+        p.mean = batch_mean + own;
         p.scale = scale;
         p.beta = beta;
         p.y = (float *)y + out;

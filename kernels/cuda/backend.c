@@ -59,6 +59,7 @@ static const BackendTable cuda_table = {
     .batchnorm_train = cuda_batchnorm_train,
     .batchnorm_eval = cuda_batchnorm_eval,
     .batchnorm_bprop = cuda_batchnorm_bprop,
+    .conv_statistics = cuda_conv_statistics,
     .stem_train = cuda_stem_train,
     .stem_eval = cuda_stem_eval,
     .stem_bprop = cuda_stem_bprop,

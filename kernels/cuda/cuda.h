@@ -162,6 +162,7 @@ __typeof__(op_linear_wgrad) cuda_linear_wgrad;
 __typeof__(op_batchnorm_train) cuda_batchnorm_train;
 __typeof__(op_batchnorm_eval) cuda_batchnorm_eval;
 __typeof__(op_batchnorm_bprop) cuda_batchnorm_bprop;
+__typeof__(op_conv_statistics) cuda_conv_statistics;
 __typeof__(op_stem_train) cuda_stem_train;
 __typeof__(op_stem_eval) cuda_stem_eval;
 __typeof__(op_stem_bprop) cuda_stem_bprop;

@@ -1,9 +1,10 @@
 /* Statistics of batch norm, and the factors of its gradient.
  *
  * mean and variance are sums over x - k and (x - k)^2 with k = the first value of the channel in
- * its group: that keeps the digits that sums of squares lose where the mean is large against the
- * standard deviation. One read of x; the second kernel adds up the chunks' sums, one block for 8
- * channels, and walks through the groups in order, because running statistics move so. */
+ * its group, or the running mean where the sums come from elsewhere: that keeps the digits that
+ * sums of squares lose where the mean is large against the standard deviation. One read of x; the
+ * second kernel adds up the chunks' sums, one block for 8 channels, and walks through the groups in
+ * order, because running statistics move so. */
 #include "kernels/cuda/norm.cuh"
 
 static int power_of_two_from(int n)
@@ -208,6 +209,7 @@ __device__ static inline Moments moments(const Averages &averages, float k, floa
     return m;
 }
 
+/* x NULL: the sums are around the running mean. */
 template <typename T>
 __global__ static void __launch_bounds__(ADD_THREADS, 1)
     statistics_kernel(NormLayout l, Averages averages, const T *x, const float *partial,
@@ -216,12 +218,13 @@ __global__ static void __launch_bounds__(ADD_THREADS, 1)
 {
     AddThread t = add_thread(l, 0);
     bool first = threadIdx.x < NORM_SIDE && t.active;
-    float moved_mean = first ? running_mean[t.c] : 0.0f;
+    float old_mean = threadIdx.x < WARP && t.c < l.C ? running_mean[t.c] : 0.0f;
+    float moved_mean = old_mean;
     float moved_var = first ? running_var[t.c] : 0.0f;
     for (int g = 0; g < l.groups; g += ADD_GROUPS) {
         t = add_thread(l, g);
         Loaded<T, 1> loaded;
-        if (t.active) {
+        if (t.active && x != NULL) {
             loaded = load_words<T, 1>(x + (int64_t)t.group * l.rows * l.C + t.c);
         }
         float sum;
@@ -232,7 +235,7 @@ __global__ static void __launch_bounds__(ADD_THREADS, 1)
         }
         float k;
         unpack<T, 1>(loaded, &k);
-        Moments m = moments(averages, k, sum, squares);
+        Moments m = moments(averages, x != NULL ? k : old_mean, sum, squares);
         if (t.active) {
             batch_mean[(int64_t)t.group * l.C + t.c] = m.mean;
             batch_invstd[(int64_t)t.group * l.C + t.c] = m.invstd;
@@ -253,22 +256,38 @@ __global__ static void __launch_bounds__(ADD_THREADS, 1)
     }
 }
 
-void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, float *running_mean,
-                     float *running_var, float *batch_mean, float *batch_invstd)
+template <typename T>
+static void finish_statistics(CudaBackend *cuda, const BatchNormShape *s, const NormLayout *l,
+                              const T *x, const float *partial, float *running_mean,
+                              float *running_var, float *batch_mean, float *batch_invstd)
 {
     double n = (double)s->rows;
     Averages averages = {1.0 / n, n / (n - 1.0), s->eps, s->momentum};
+    launch(cuda, "batch norm statistics", statistics_kernel<T>, add_grid(s->C), dim3(ADD_THREADS),
+           *l, averages, x, partial, running_mean, running_var, batch_mean, batch_invstd);
+}
+
+void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, float *running_mean,
+                     float *running_var, float *batch_mean, float *batch_invstd)
+{
     bool aligned = are_aligned({x});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     float *partial = (float *)cuda_scratch(cuda, norm_partial_bytes(&l));                          \
     launch(cuda, "batch norm sums", sum_kernel<T, V>, norm_grid(&l), norm_block(&l), l,            \
            (const T *)x, partial);                                                                 \
-    launch(cuda, "batch norm statistics", statistics_kernel<T>, add_grid(s->C), dim3(ADD_THREADS), \
-           l, averages, (const T *)x, (const float *)partial, running_mean, running_var,           \
-           batch_mean, batch_invstd)
+    finish_statistics<T>(cuda, s, &l, (const T *)x, partial, running_mean, running_var,            \
+                         batch_mean, batch_invstd)
     WITH_TYPE_AND_VECTOR(cuda->type, s->C, aligned, RUN);
 #undef RUN
+}
+
+void norm_statistics_of_sums(CudaBackend *cuda, const BatchNormShape *s, const NormLayout *l,
+                             const float *partial, float *running_mean, float *running_var,
+                             float *batch_mean, float *batch_invstd)
+{
+    finish_statistics<float>(cuda, s, l, NULL, partial, running_mean, running_var, batch_mean,
+                             batch_invstd);
 }
 
 /* ---- the gradient ------------------------------------------------------------------------------

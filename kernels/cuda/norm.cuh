@@ -160,6 +160,12 @@ static inline size_t norm_factor_bytes(int groups, int C)
 void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, float *running_mean,
                      float *running_var, float *batch_mean, float *batch_invstd);
 
+/* The same from partial sums of x - running_mean and of its square in the layout's chunks, of which
+ * only the number counts. */
+void norm_statistics_of_sums(CudaBackend *cuda, const BatchNormShape *s, const NormLayout *l,
+                             const float *partial, float *running_mean, float *running_var,
+                             float *batch_mean, float *batch_invstd);
+
 /* From partial sums of g and g (x - mean) to dgamma, dbeta and the factors of dx. */
 void norm_gradient_factors(CudaBackend *cuda, const NormLayout *l, const float *partial,
                            const float *gamma, const float *batch_invstd, bool accumulate,

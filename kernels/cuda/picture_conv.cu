@@ -1,5 +1,6 @@
-/* The 7x7/2 convolution of pictures [N,H,W,4] with weights [64,7,7,3], and the weights' gradient,
- * on tensor cores as matrix products without a copy of the pictures.
+/* The 7x7/2 convolution of pictures [N,H,W,4] with weights [64,7,7,3], the statistics of its
+ * output, and the weights' gradient, on tensor cores as matrix products without a copy of the
+ * pictures.
  *
  * A row of a filter is taken as 8 taps of 4 channels, the first tap and the last channel with zero
  * weights: then the 8 taps of output q are the 32 consecutive elements from pixel 2q - 4 on, and
@@ -7,7 +8,7 @@
  * the matrix [16 outputs, 16 of a row's 32 products] lies in shared memory as it is, its rows
  * overlapping, 8 elements apart. A block works on tiles of outputs, and the pixels of the next tile
  * are on their way while it computes. Sums are in float32. */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/picture_conv.h"
 #include "kernels/cuda/tensor_core.cuh"
 
@@ -28,24 +29,26 @@
 #define PITCH         160 /* elements of a row in shared memory, a multiple of 16 bytes */
 #define ROW_VECTORS   (PIXEL_COLUMNS / 2)
 
+/* Groups are the grid's y where there are some; its x are blocks that share a group's tiles. */
 typedef struct {
-    int H, W, P, Q;
+    int N, H, W, P, Q;           /* N: pictures of a group */
     int tile_rows, tile_columns; /* tiles of a picture */
-    int tiles;                   /* of all pictures */
+    int tiles;                   /* of a group */
 } PictureShape;
 
-/* The first outputs of a tile. */
+/* The first outputs of a group's tile. */
 typedef struct {
     int picture, p, q;
 } TileOrigin;
 
-__device__ static inline TileOrigin tile_origin(const PictureShape &s, int tile, int rows)
+__device__ static inline TileOrigin tile_origin(const PictureShape &s, int group, int tile,
+                                                int rows)
 {
     TileOrigin origin;
     origin.q = tile % s.tile_columns * COLUMNS;
     tile /= s.tile_columns;
     origin.p = tile % s.tile_rows * rows;
-    origin.picture = tile / s.tile_rows;
+    origin.picture = group * s.N + tile / s.tile_rows;
     return origin;
 }
 
@@ -93,12 +96,20 @@ __device__ static inline void write_pixels(const Pixels<T> pixels[Under<ROWS>::e
 /* ---- fprop -------------------------------------------------------------------------------------
  *
  * y [outputs, 64] = pixels [outputs, 7 x 32] weights [7 x 32, 64]. A warp has two rows of a tile's
- * outputs and all filters; the weights stay in shared memory. There filter 16 j + 2 t + b lies in
- * row 8 t + 2 j + b, so that a lane's columns of the eight matrices' sums are sixteen filters side
- * by side. */
+ * outputs and all filters; the weights stay in shared memory. There filter 32 h + 8 j + 2 t + b
+ * lies in row 32 h + 8 t + 2 j + b, so that a lane's columns of four matrices' sums are eight
+ * filters side by side, and four lanes write 64 bytes in one piece.
+ *
+ * Where batch norm follows, the block also sums y - k and (y - k)^2 over its outputs, k being the
+ * running mean: so nobody has to read y for its statistics. */
 
 #define FPROP_ROWS   (2 * WARPS)
 #define WEIGHT_PITCH (SIDE * ROW + 8) /* so that the rows of a matrix lie in different banks */
+
+/* A lane has the sums of two parts of the filters, eight of each side by side: its own. */
+#define PART (FILTERS / 2)
+#define OWN  (PART / 4)
+#define SUMS (2 * FILTERS) /* of y - k, then of the squares */
 
 /* The filters, [64, 7, 8, 4] with WEIGHT_PITCH elements a filter. */
 template <typename T> __device__ static inline void read_weights(const T *w, T *shared)
@@ -108,7 +119,7 @@ template <typename T> __device__ static inline void read_weights(const T *w, T *
         int place = i % (SIDE * TAPS);
         int tap = place % TAPS;
         const T *from = w + (int64_t)(filter * SIDE * SIDE + place / TAPS * SIDE + tap - 1) * 3;
-        int row = filter % 16 / 2 * 8 + filter / 16 * 2 + filter % 2;
+        int row = (filter / PART * 4 + filter % OWN / 2) * 8 + filter % PART / OWN * 2 + filter % 2;
         T *to = shared + row * WEIGHT_PITCH + place * CHANNELS;
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) {
@@ -148,24 +159,125 @@ __device__ static inline void multiply_fprop(const T *rows, const T *weights, Fp
     }
 }
 
-/* One row of the warp's outputs; `outputs` of them are within the picture. */
+/* In shared memory: what moments are taken around, and each warp's sums. */
+struct Moments {
+    alignas(16) float k[FILTERS];
+    alignas(16) float of_warps[WARPS][SUMS];
+};
+
+__device__ static inline void start_moments(const float *running_mean, Moments *m)
+{
+    for (int i = (int)threadIdx.x; i < SUMS; i += THREADS) {
+        if (i < FILTERS) {
+            m->k[i] = running_mean[i];
+        }
+        for (int warp = 0; warp < WARPS; warp++) {
+            m->of_warps[warp][i] = 0.0f;
+        }
+    }
+}
+
+/* Adds up y - k and (y - k)^2 for y as they are stored. */
 template <typename T>
-__device__ static inline void write_outputs(const float sums[FILTERS / MATRIX][4], int outputs,
-                                            T *y)
+__device__ static inline void add_output(const float y[OWN], const float *k, float sums[2 * OWN])
+{
+    float around[OWN];
+    load<float, 4>(k, around);
+    load<float, 4>(k + 4, around + 4);
+#pragma unroll
+    for (int i = 0; i < OWN; i++) {
+        float d = rounded<T>(y[i]) - around[i];
+        sums[i] += d;
+        sums[OWN + i] = fmaf(d, d, sums[OWN + i]);
+    }
+}
+
+/* Of 2 COUNT values, adds up COUNT with the lane whose number differs in `bit`: the upper ones
+ * where the lane's own is set. */
+template <int COUNT> __device__ static inline void share_sums(float value[2 * COUNT], int bit)
+{
+    bool upper = (threadIdx.x & (unsigned)bit) != 0;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        float given = upper ? value[i] : value[COUNT + i];
+        float kept = upper ? value[COUNT + i] : value[i];
+        value[i] = kept + __shfl_xor_sync(FULL_WARP, given, bit);
+    }
+}
+
+/* Eight lanes have sums of the same filters of a part. Adds them up, and two of them, for which
+ * this lane answers, to the warp's. */
+__device__ static inline void add_lanes(float sums[2 * OWN], int part, Moments *m)
+{
+    share_sums<OWN>(sums, 16);
+    share_sums<OWN / 2>(sums, 8);
+    share_sums<OWN / 4>(sums, 4);
+    int lane = (int)threadIdx.x % WARP;
+    int filter = part * PART + lane % 4 * OWN + lane / 8 % 2 * 4 + lane / 4 % 2 * 2;
+    float *answered = m->of_warps[threadIdx.x / WARP] + lane / 16 * FILTERS + filter;
+    float total[2];
+    load<float, 2>(answered, total);
+    total[0] += sums[0];
+    total[1] += sums[1];
+    store<float, 2>(answered, total);
+}
+
+/* Where the blocks' sums lie: a chunk for each block of a group. */
+__host__ __device__ static inline NormLayout moments_layout(int groups, int blocks)
+{
+    NormLayout l = {};
+    l.groups = groups;
+    l.C = FILTERS;
+    l.chunks = blocks;
+    return l;
+}
+
+/* Adds up the warps. partial: as norm.cuh has it, in moments_layout(). */
+__device__ static inline void write_moments(const Moments *m, float *partial)
+{
+    NormLayout l = moments_layout((int)gridDim.y, (int)gridDim.x);
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < SUMS; i += THREADS) {
+        float sum = 0.0f;
+        for (int warp = 0; warp < WARPS; warp++) {
+            sum += m->of_warps[warp][i];
+        }
+        int64_t at = norm_partial_at(l, i % FILTERS, (int)blockIdx.y, (int)blockIdx.x);
+        partial[at + i / FILTERS * NORM_SIDE] = sum;
+    }
+}
+
+/* Writes a warp's outputs, of which so many of a row are within the picture, and takes moments of
+ * them unless m is NULL. y: the first one. */
+template <typename T>
+__device__ static inline void write_outputs(const PictureShape &s, const FpropSums sums, int rows,
+                                            int columns, T *y, Moments *m)
 {
     int lane = (int)threadIdx.x % WARP;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        int output = lane / 4 + half * MATRIX;
-        T *to = y + output * FILTERS + lane % 4 * 16;
-        if (output < outputs) {
-            float value[16];
+    for (int part = 0; part < 2; part++) {
+        int filter = part * PART + lane % 4 * OWN;
+        float moments[2 * OWN] = {};
 #pragma unroll
-            for (int i = 0; i < 16; i++) {
-                value[i] = sums[i / 2][2 * half + i % 2];
+        for (int i = 0; i < 4; i++) {
+            int row = i / 2;
+            int column = lane / 4 + i % 2 * MATRIX;
+            if (row < rows && column < columns) {
+                float value[OWN];
+#pragma unroll
+                for (int j = 0; j < OWN; j++) {
+                    value[j] = sums[row][part * (PART / MATRIX) + j / 2][i % 2 * 2 + j % 2];
+                }
+                /* in 64 bits, or the compiler splits the store */
+                int64_t at = (row * s.Q + column) * FILTERS + filter;
+                store<T, OWN>(y + at, value);
+                if (m != NULL) {
+                    add_output<T>(value, m->k + filter, moments);
+                }
             }
-            store<T, 8>(to, value);
-            store<T, 8>(to + 8, value + 8);
+        }
+        if (m != NULL) {
+            add_lanes(moments, part, m);
         }
     }
 }
@@ -177,34 +289,41 @@ __device__ static inline void write_outputs(const float sums[FILTERS / MATRIX][4
 #define FPROP_RESIDENT RESIDENT
 #endif
 
-template <typename T>
+/* partial: where moments are taken. */
+template <typename T, bool MOMENTS>
 __global__ static void __launch_bounds__(THREADS, FPROP_RESIDENT)
-    picture_fprop_kernel(PictureShape s, const T *x, const T *w, T *y)
+    picture_fprop_kernel(PictureShape s, const T *x, const T *w, T *y, const float *running_mean,
+                         float *partial)
 {
     __shared__ __align__(16) T weights[FILTERS * WEIGHT_PITCH];
     __shared__ __align__(16) T under[Under<FPROP_ROWS>::rows * PITCH];
-    int warp = (int)threadIdx.x / WARP;
+    __shared__ Moments moments;
+    int first_row = (int)threadIdx.x / WARP * 2;
+    int group = (int)blockIdx.y;
     Pixels<T> next[Under<FPROP_ROWS>::each];
     read_weights<T>(w, weights);
-    read_pixels<T, FPROP_ROWS>(s, x, tile_origin(s, (int)blockIdx.x, FPROP_ROWS), next);
+    if (MOMENTS) {
+        start_moments(running_mean, &moments);
+    }
+    read_pixels<T, FPROP_ROWS>(s, x, tile_origin(s, group, (int)blockIdx.x, FPROP_ROWS), next);
     for (int tile = (int)blockIdx.x; tile < s.tiles; tile += (int)gridDim.x) {
         __syncthreads(); /* the tile before has been computed */
         write_pixels<T, FPROP_ROWS>(next, under);
         __syncthreads();
         if (tile + (int)gridDim.x < s.tiles) {
-            read_pixels<T, FPROP_ROWS>(s, x, tile_origin(s, tile + (int)gridDim.x, FPROP_ROWS),
-                                       next);
+            read_pixels<T, FPROP_ROWS>(
+                s, x, tile_origin(s, group, tile + (int)gridDim.x, FPROP_ROWS), next);
         }
         FpropSums sums = {};
-        multiply_fprop<T>(under + 4 * warp * PITCH, weights, sums);
-        TileOrigin o = tile_origin(s, tile, FPROP_ROWS);
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            int p = o.p + 2 * warp + i;
-            int outputs = p < s.P ? s.Q - o.q : 0;
-            write_outputs<T>(sums[i], outputs,
-                             y + (((int64_t)o.picture * s.P + p) * s.Q + o.q) * FILTERS);
-        }
+        multiply_fprop<T>(under + 2 * first_row * PITCH, weights, sums);
+        TileOrigin o = tile_origin(s, group, tile, FPROP_ROWS);
+        int p = o.p + first_row;
+        write_outputs<T>(s, sums, s.P - p, s.Q - o.q,
+                         y + (((int64_t)o.picture * s.P + p) * s.Q + o.q) * FILTERS,
+                         MOMENTS ? &moments : NULL);
+    }
+    if (MOMENTS) {
+        write_moments(&moments, partial);
     }
 }
 
@@ -306,7 +425,7 @@ __global__ static void __launch_bounds__(THREADS, RESIDENT)
     WgradSums sums = {};
     Pixels<T> pixels[Under<WGRAD_ROWS>::each];
     Loaded<T, 8> gradients[DY_EACH];
-    TileOrigin origin = tile_origin(s, (int)blockIdx.x, WGRAD_ROWS);
+    TileOrigin origin = tile_origin(s, 0, (int)blockIdx.x, WGRAD_ROWS);
     read_pixels<T, WGRAD_ROWS>(s, x, origin, pixels);
     read_gradients<T>(s, dy, origin, gradients);
     for (int tile = (int)blockIdx.x; tile < s.tiles; tile += (int)gridDim.x) {
@@ -315,7 +434,7 @@ __global__ static void __launch_bounds__(THREADS, RESIDENT)
         write_gradients<T>(gradients, outputs);
         __syncthreads();
         if (tile + (int)gridDim.x < s.tiles) {
-            origin = tile_origin(s, tile + (int)gridDim.x, WGRAD_ROWS);
+            origin = tile_origin(s, 0, tile + (int)gridDim.x, WGRAD_ROWS);
             read_pixels<T, WGRAD_ROWS>(s, x, origin, pixels);
             read_gradients<T>(s, dy, origin, gradients);
         }
@@ -363,9 +482,10 @@ bool cuda_can_convolve_pictures(const CudaBackend *cuda, const ConvShape *s)
 }
 
 /* For tiles of so many rows of outputs. */
-static PictureShape picture_shape(const ConvShape *s, int rows)
+static PictureShape picture_shape(const ConvShape *s, int groups, int rows)
 {
     PictureShape p = {};
+    p.N = s->N / groups;
     p.H = s->H;
     p.W = s->W;
     p.P = conv_out(s->H, s->R, s->stride, s->pad);
@@ -377,34 +497,62 @@ static PictureShape picture_shape(const ConvShape *s, int rows)
         fatal("the first convolution of %d pictures of %d x %d has too many outputs to count", s->N,
               p.H, p.W);
     }
-    p.tiles = (int)tiles;
+    p.tiles = (int)(tiles / groups);
     return p;
 }
 
-/* As many blocks as run at a time, each for several tiles. */
-static int blocks_for(const CudaBackend *cuda, const PictureShape *p)
+/* As many blocks as run at a time, each for several tiles of a group. */
+static dim3 grid_for(const CudaBackend *cuda, const PictureShape *p, int groups)
 {
-    int most = RESIDENT * cuda->multiprocessors;
-    return p->tiles < most ? p->tiles : most;
+    int most = RESIDENT * cuda->multiprocessors / groups;
+    most = most > 1 ? most : 1;
+    return dim3((unsigned)(p->tiles < most ? p->tiles : most), (unsigned)groups);
+}
+
+static void fprop(CudaBackend *cuda, const PictureShape *p, dim3 grid, const void *x, const void *w,
+                  void *y, const float *running_mean, float *partial)
+{
+#define RUN(T)                                                                                     \
+    launch(cuda, "fprop of pictures",                                                              \
+           partial != NULL ? picture_fprop_kernel<T, true> : picture_fprop_kernel<T, false>, grid, \
+           dim3(THREADS), *p, (const T *)x, (const T *)w, (T *)y, running_mean, partial)
+    WITH_HALF_TYPE(cuda->type, RUN);
+#undef RUN
 }
 
 void cuda_picture_fprop(CudaBackend *cuda, const ConvShape *s, const void *x, const void *w,
                         void *y)
 {
-    PictureShape p = picture_shape(s, FPROP_ROWS);
-    dim3 grid((unsigned)blocks_for(cuda, &p));
-#define RUN(T)                                                                                     \
-    launch(cuda, "fprop of pictures", picture_fprop_kernel<T>, grid, dim3(THREADS), p,             \
-           (const T *)x, (const T *)w, (T *)y)
-    WITH_HALF_TYPE(cuda->type, RUN);
-#undef RUN
+    PictureShape p = picture_shape(s, 1, FPROP_ROWS);
+    fprop(cuda, &p, grid_for(cuda, &p, 1), x, w, y, NULL, NULL);
+}
+
+void cuda_conv_statistics(Backend *be, const ConvStatisticsShape *s, const void *x, const void *w,
+                          float *running_mean, float *running_var, float *batch_mean,
+                          float *batch_invstd, void *y)
+{
+    CudaBackend *cuda = cuda_backend(be);
+    BatchNormShape norm = conv_statistics_norm(s);
+    if (!cuda_can_convolve_pictures(cuda, &s->conv) || s->groups > BLOCK_LIMIT) {
+        cuda_conv_fprop(be, &s->conv, x, w, NULL, y);
+        norm_statistics(cuda, &norm, y, running_mean, running_var, batch_mean, batch_invstd);
+        return;
+    }
+    PictureShape p = picture_shape(&s->conv, s->groups, FPROP_ROWS);
+    dim3 grid = grid_for(cuda, &p, s->groups);
+    NormLayout l = moments_layout(s->groups, (int)grid.x);
+    l.rows = norm.rows;
+    float *partial = (float *)cuda_scratch(cuda, norm_partial_bytes(&l));
+    fprop(cuda, &p, grid, x, w, y, running_mean, partial);
+    norm_statistics_of_sums(cuda, &norm, &l, partial, running_mean, running_var, batch_mean,
+                            batch_invstd);
 }
 
 void cuda_picture_wgrad(CudaBackend *cuda, const ConvShape *s, const void *x, const void *dy,
                         bool accumulate, float *dw)
 {
-    PictureShape p = picture_shape(s, WGRAD_ROWS);
-    int blocks = blocks_for(cuda, &p);
+    PictureShape p = picture_shape(s, 1, WGRAD_ROWS);
+    int blocks = (int)grid_for(cuda, &p, 1).x;
     size_t bytes = (size_t)blocks * FILTERS * SIDE * ROW * sizeof(float);
     float *partial = (float *)cuda_scratch(cuda, bytes);
 #define RUN(T)                                                                                     \

@@ -1,7 +1,7 @@
 /* Forward pass of the stem's batch norm + ReLU + 3x3/2 max pooling in one (ops.h): the normalised
  * tensor, the largest of the whole network, is never stored.
  *
- * Statistics read x once; pooling reads x and writes y and the place of each maximum. A thread
+ * x is read, y and the place of each maximum are written. A thread
  * walks down a strip of pooled rows for one vector of channels; the maximum over the lowest row of
  * a window is kept for the next window, which begins with it. The six positions of the other two
  * rows are on their way before the first of them is waited for. */
@@ -38,18 +38,6 @@ PoolShape pool_shape(const StemShape *s, int V)
     p.by_P = divisor(p.P);
     p.by_Q = divisor(p.Q);
     return p;
-}
-
-static BatchNormShape stem_batchnorm(const StemShape *s)
-{
-    BatchNormShape b = {};
-    b.groups = s->groups;
-    b.rows = (int64_t)s->N * s->H * s->W;
-    b.C = s->C;
-    b.eps = s->eps;
-    b.momentum = s->momentum;
-    b.relu = true;
-    return b;
 }
 
 /* The maxima of a window so far, and where they are. */
@@ -229,14 +217,11 @@ static void pool(CudaBackend *cuda, const StemShape *s, const PoolNorm *n, const
 }
 
 void cuda_stem_train(Backend *be, const StemShape *s, const void *x, const float *gamma,
-                     const float *beta, float *running_mean, float *running_var, float *batch_mean,
-                     float *batch_invstd, void *y, uint8_t *argmax)
+                     const float *beta, const float *batch_mean, const float *batch_invstd, void *y,
+                     uint8_t *argmax)
 {
-    CudaBackend *cuda = cuda_backend(be);
-    BatchNormShape batchnorm = stem_batchnorm(s);
     PoolNorm n = {batch_mean, batch_invstd, gamma, beta, 0.0f, true};
-    norm_statistics(cuda, &batchnorm, x, running_mean, running_var, batch_mean, batch_invstd);
-    pool(cuda, s, &n, x, y, argmax);
+    pool(cuda_backend(be), s, &n, x, y, argmax);
 }
 
 void cuda_stem_eval(Backend *be, const StemShape *s, const void *x, const float *gamma,

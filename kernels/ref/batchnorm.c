@@ -30,24 +30,34 @@ static void normalise_channel(const BatchNormShape *s, int64_t rows, int c, cons
     }
 }
 
+void ref_batchnorm_statistics(const BatchNormShape *s, const double *x, double *running_mean,
+                              double *running_var, double *batch_mean, double *batch_invstd)
+{
+    double n = (double)s->rows;
+    for (int g = 0; g < s->groups; g++) {
+        for (int c = 0; c < s->C; c++) {
+            double mean;
+            double variance;
+            channel_statistics(s, x + g * s->rows * s->C, c, &mean, &variance);
+            batch_mean[g * s->C + c] = mean;
+            batch_invstd[g * s->C + c] = 1 / sqrt(variance + s->eps);
+            running_mean[c] += s->momentum * (mean - running_mean[c]);
+            running_var[c] += s->momentum * (variance * n / (n - 1) - running_var[c]);
+        }
+    }
+}
+
 void ref_batchnorm_train(const BatchNormShape *s, const double *x, const double *residual,
                          const double *gamma, const double *beta, double *running_mean,
                          double *running_var, double *batch_mean, double *batch_invstd, double *y)
 {
-    double n = (double)s->rows;
+    ref_batchnorm_statistics(s, x, running_mean, running_var, batch_mean, batch_invstd);
     for (int g = 0; g < s->groups; g++) {
         int64_t at = g * s->rows * s->C;
         for (int c = 0; c < s->C; c++) {
-            double mean;
-            double variance;
-            channel_statistics(s, x + at, c, &mean, &variance);
-            double invstd = 1 / sqrt(variance + s->eps);
-            batch_mean[g * s->C + c] = mean;
-            batch_invstd[g * s->C + c] = invstd;
-            running_mean[c] += s->momentum * (mean - running_mean[c]);
-            running_var[c] += s->momentum * (variance * n / (n - 1) - running_var[c]);
-            normalise_channel(s, s->rows, c, x + at, residual != NULL ? residual + at : NULL, mean,
-                              invstd, gamma[c], beta[c], y + at);
+            normalise_channel(s, s->rows, c, x + at, residual != NULL ? residual + at : NULL,
+                              batch_mean[g * s->C + c], batch_invstd[g * s->C + c], gamma[c],
+                              beta[c], y + at);
         }
     }
 }

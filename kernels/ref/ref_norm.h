@@ -6,6 +6,10 @@
 
 #include "kernels/ops.h"
 
+/* What op_batchnorm_train takes of x, and op_conv_statistics of the convolution's output. */
+void ref_batchnorm_statistics(const BatchNormShape *s, const double *x, double *running_mean,
+                              double *running_var, double *batch_mean, double *batch_invstd);
+
 /* residual may be NULL. */
 void ref_batchnorm_train(const BatchNormShape *s, const double *x, const double *residual,
                          const double *gamma, const double *beta, double *running_mean,
@@ -21,8 +25,8 @@ void ref_batchnorm_bprop(const BatchNormShape *s, const double *x, const double 
                          double *dresidual, double *dgamma, double *dbeta);
 
 void ref_stem_train(const StemShape *s, const double *x, const double *gamma, const double *beta,
-                    double *running_mean, double *running_var, double *batch_mean,
-                    double *batch_invstd, double *y, uint8_t *argmax);
+                    const double *batch_mean, const double *batch_invstd, double *y,
+                    uint8_t *argmax);
 void ref_stem_eval(const StemShape *s, const double *x, const double *gamma, const double *beta,
                    const double *running_mean, const double *running_var, double *y);
 

@@ -6,8 +6,7 @@
 /* The stem is batch norm + ReLU, then max pooling: each done on its own here. */
 static BatchNormShape stem_batchnorm(const StemShape *s)
 {
-    return (BatchNormShape){s->groups, (int64_t)s->N * s->H * s->W, s->C, s->eps, s->momentum,
-                            true};
+    return (BatchNormShape){s->groups, (int64_t)s->N * s->H * s->W, s->C, s->eps, 0, true};
 }
 
 static double *normalised_tensor(const StemShape *s)
@@ -56,13 +55,20 @@ static void max_pool(const StemShape *s, const double *z, double *y, uint8_t *ar
 }
 
 void ref_stem_train(const StemShape *s, const double *x, const double *gamma, const double *beta,
-                    double *running_mean, double *running_var, double *batch_mean,
-                    double *batch_invstd, double *y, uint8_t *argmax)
+                    const double *batch_mean, const double *batch_invstd, double *y,
+                    uint8_t *argmax)
 {
     BatchNormShape batchnorm = stem_batchnorm(s);
     double *z = normalised_tensor(s);
-    ref_batchnorm_train(&batchnorm, x, NULL, gamma, beta, running_mean, running_var, batch_mean,
-                        batch_invstd, z);
+    for (int g = 0; g < s->groups; g++) {
+        int64_t at = g * batchnorm.rows * s->C;
+        for (int64_t i = 0; i < batchnorm.rows * s->C; i++) {
+            int64_t c = i % s->C;
+            int64_t own = g * s->C + c;
+            double value = (x[at + i] - batch_mean[own]) * batch_invstd[own] * gamma[c] + beta[c];
+            z[at + i] = value < 0 ? 0 : value;
+        }
+    }
     max_pool(s, z, y, argmax);
     free(z);
 }

@@ -7,12 +7,15 @@
 #include "kernels/ops.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -44,12 +47,14 @@ static Backend *open_gpu(char *folder, Told *told)
     return be;
 }
 
-/* Runs convolutions of different sizes; device_event_record then writes the choices. */
-static void run_convolutions(Backend *be, void *x, void *w, void *y)
+/* Runs convolutions of different sizes on pictures of this width; device_event_record then writes
+ * the choices. */
+static void run_convolutions(Backend *be, int width, void *x, void *w, void *y)
 {
     DeviceEvent *event = device_event_open(be);
     for (int i = 0; i < SHAPES; i++) {
-        ConvShape s = {.N = 1, .H = 3 + i, .W = 3, .C = 8, .K = 8, .R = 3, .stride = 1, .pad = 1};
+        ConvShape s = {
+            .N = 1, .H = 3 + i, .W = width, .C = 8, .K = 8, .R = 3, .stride = 1, .pad = 1};
         op_conv_fprop(be, &s, x, w, NULL, y);
     }
     device_event_record(be, event);
@@ -88,12 +93,8 @@ static int count_of(const char *text, const char *what)
 }
 
 /* Measures in a device with `left` bytes of free memory (0: all of it). */
-static char *choices_with(size_t left)
+static void measure(Backend *be, int width, size_t left)
 {
-    char folder[] = "/tmp/rodeo-test-XXXXXX";
-    Told told = {0};
-    assert_non_null(mkdtemp(folder));
-    Backend *be = open_gpu(folder, &told);
     void *x = device_alloc(be, 65536);
     void *w = device_alloc(be, 65536);
     void *y = device_alloc(be, 65536);
@@ -103,13 +104,22 @@ static char *choices_with(size_t left)
     size_t total_bytes;
     device_memory(be, &free_bytes, &total_bytes);
     void *ballast = left > 0 ? device_alloc(be, free_bytes - left) : NULL;
-    run_convolutions(be, x, w, y);
-    assert_int_equal(told.told, 1);
-    assert_non_null(strstr(told.text, folder));
+    run_convolutions(be, width, x, w, y);
     device_free(be, x);
     device_free(be, w);
     device_free(be, y);
     device_free(be, ballast);
+}
+
+static char *choices_with(size_t left)
+{
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    Told told = {0};
+    assert_non_null(mkdtemp(folder));
+    Backend *be = open_gpu(folder, &told);
+    measure(be, 3, left);
+    assert_int_equal(told.told, 1);
+    assert_non_null(strstr(told.text, folder));
     device_close(be);
     free(told.text);
     char *choices = take_choices(folder);
@@ -172,12 +182,60 @@ static void pictures_need_no_engine(void **state)
     assert_int_equal(choices_for_pictures(32), 2);
 }
 
+/* Two runs with one folder: each finds its choices again. */
+static void choices_of_other_runs_stay(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    Told told[2] = {{0}};
+    Backend *be[2];
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 2; i++) {
+        be[i] = open_gpu(folder, &told[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        measure(be[i], 3 + i, 0);
+        assert_int_equal(told[i].told, 1);
+        free(told[i].text);
+    }
+    for (int i = 0; i < 2; i++) {
+        device_close(be[i]);
+    }
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, " W=3 "), SHAPES);
+    assert_int_equal(count_of(choices, " W=4 "), SHAPES);
+    free(choices);
+}
+
+/* The choices are not lost then, but written later. */
+static void another_writer_is_not_disturbed(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    Told told = {0};
+    assert_non_null(mkdtemp(folder));
+    Backend *be = open_gpu(folder, &told);
+    int writer = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(writer, LOCK_EX), 0);
+    measure(be, 3, 0);
+    assert_int_equal(rmdir(folder), 0); /* nothing is in it */
+    assert_int_equal(mkdir(folder, 0700), 0);
+    close(writer);
+    device_close(be);
+    free(told.text);
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, ": engine "), SHAPES);
+    free(choices);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_fastest_engine_is_taken),
         cmocka_unit_test(engines_that_find_no_memory_are_left_out),
         cmocka_unit_test(pictures_need_no_engine),
+        cmocka_unit_test(choices_of_other_runs_stay),
+        cmocka_unit_test(another_writer_is_not_disturbed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,10 +6,13 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 /* A line of the file: a convolution, and what it runs with. */
 typedef struct {
@@ -42,14 +45,33 @@ struct CudaConvPlans {
 
 static const char *const pass_names[] = {"fprop", "dgrad", "wgrad"};
 
-/* ---- reading the file --------------------------------------------------------------------------
- */
+static bool same_convolution(ConvPass pass, const ConvShape *a, ConvPass other, const ConvShape *b)
+{
+    return pass == other && a->N == b->N && a->H == b->H && a->W == b->W && a->C == b->C &&
+           a->K == b->K && a->R == b->R && a->stride == b->stride && a->pad == b->pad;
+}
+
+static Kept *find_kept(const CudaConvPlans *plans, ConvPass pass, const ConvShape *shape,
+                       const char *precision)
+{
+    for (int i = 0; i < plans->kept_count; i++) {
+        Kept *k = &plans->kept[i];
+        if (same_convolution(k->pass, &k->shape, pass, shape) &&
+            strcmp(k->precision, precision) == 0) {
+            return k;
+        }
+    }
+    return NULL;
+}
 
 static void keep(CudaConvPlans *plans, const Kept *kept)
 {
     plans->kept = mem_resize(plans->kept, (size_t)(plans->kept_count + 1) * sizeof *plans->kept);
     plans->kept[plans->kept_count++] = *kept;
 }
+
+/* ---- reading the file --------------------------------------------------------------------------
+ */
 
 /* Takes the number behind `label`, if that is what *line goes on with. */
 static bool take_number(const char **line, const char *label, int64_t *value)
@@ -143,13 +165,15 @@ static bool parse_line(const char *line, Kept *kept)
     return take_engine(&line, &kept->engine);
 }
 
+/* Takes the choices for convolutions that there is none for yet. */
 static void read_file(CudaConvPlans *plans)
 {
     char *text = path_is_file(plans->path) ? path_read(plans->path, NULL, NULL) : NULL;
     for (char *line = text; line != NULL && *line != '\0';) {
         Kept kept = {0};
         char *next = strchr(line, '\n');
-        if (line[0] != '#' && parse_line(line, &kept)) {
+        if (line[0] != '#' && parse_line(line, &kept) &&
+            find_kept(plans, kept.pass, &kept.shape, kept.precision) == NULL) {
             keep(plans, &kept);
         }
         line = next ? next + 1 : NULL;
@@ -176,22 +200,38 @@ static char *add_line(char *text, const Kept *k)
     return longer;
 }
 
-void cuda_conv_plans_save(CudaConvPlans *plans)
+static void write_file(const CudaConvPlans *plans)
 {
-    if (!plans->changed || !plans->path) {
-        return;
-    }
-    plans->changed = false;
     char *text =
         mem_format("# cuDNN's engines that were the fastest on this GPU, with their knobs; "
                    "written by Rodeo, which measures again what is missing here.\n");
     for (int i = 0; i < plans->kept_count; i++) {
         text = add_line(text, &plans->kept[i]);
     }
-    if (path_make_folders(plans->folder, NULL) == 0) {
-        atomic_file_replace(plans->path, text, strlen(text), NULL);
-    }
+    atomic_file_replace(plans->path, text, strlen(text), NULL);
     free(text);
+}
+
+/* Other runs, of another batch size perhaps, write to the same file: what they have added since it
+ * was read stays, or they would measure again when they are resumed, and go on with other bits.
+ * While one of them is writing, this is left to the next call. */
+void cuda_conv_plans_save(CudaConvPlans *plans)
+{
+    if (!plans->changed || !plans->path) {
+        return;
+    }
+    int folder = path_make_folders(plans->folder, NULL) == 0
+                     ? open(plans->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                     : -1;
+    bool busy = folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (folder >= 0 && !busy) {
+        read_file(plans);
+        write_file(plans);
+    }
+    plans->changed = busy;
+    if (folder >= 0) {
+        close(folder);
+    }
 }
 
 /* ---- all plans ---------------------------------------------------------------------------------
@@ -238,31 +278,12 @@ void cuda_conv_plans_close(CudaConvPlans *plans)
     free(plans);
 }
 
-static bool same_convolution(ConvPass pass, const ConvShape *a, const ConvProblem *problem)
-{
-    const ConvShape *b = &problem->shape;
-    return pass == problem->pass && a->N == b->N && a->H == b->H && a->W == b->W && a->C == b->C &&
-           a->K == b->K && a->R == b->R && a->stride == b->stride && a->pad == b->pad;
-}
-
-static Kept *find_kept(const CudaBackend *cuda, const ConvProblem *problem)
-{
-    CudaConvPlans *plans = cuda->plans;
-    for (int i = 0; i < plans->kept_count; i++) {
-        Kept *k = &plans->kept[i];
-        if (same_convolution(k->pass, &k->shape, problem) &&
-            strcmp(k->precision, cuda->base.precision) == 0) {
-            return k;
-        }
-    }
-    return NULL;
-}
-
 /* The plan of a choice that was kept; NULL if there is none, or if this cuDNN cannot run it so. */
 static ConvPlan *kept_plan(const CudaBackend *cuda, const ConvProblem *problem,
                            const ConvGraph *graph)
 {
-    const Kept *known = find_kept(cuda, problem);
+    const Kept *known =
+        find_kept(cuda->plans, problem->pass, &problem->shape, cuda->base.precision);
     ConvPlan *plan = NULL;
     if (known == NULL || conv_plan_open(graph, &known->engine, &plan) != CUDNN_STATUS_SUCCESS) {
         return NULL;
@@ -309,7 +330,7 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
               pass_names[problem->pass], s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad,
               cuda->base.precision);
     }
-    Kept *useless = find_kept(cuda, problem);
+    Kept *useless = find_kept(cuda->plans, problem->pass, &problem->shape, cuda->base.precision);
     if (useless != NULL) {
         *useless = kept;
     } else {
@@ -325,7 +346,8 @@ const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
     CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->count; i++) {
         const ConvProblem *p = &plans->ready[i].problem;
-        if (plans->ready[i].lane == cuda->lane && same_convolution(p->pass, &p->shape, problem)) {
+        if (plans->ready[i].lane == cuda->lane &&
+            same_convolution(p->pass, &p->shape, problem->pass, &problem->shape)) {
             return plans->ready[i].plan;
         }
     }

@@ -15,8 +15,8 @@
 CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gpu);
 void cuda_conv_plans_close(CudaConvPlans *plans);
 
-/* Writes the choices, if there are new ones. A file that cannot be written is left alone: choices
- * are then measured at every launch. */
+/* Writes the choices, if there are new ones, beside those that other processes have written since.
+ * A file that cannot be written is left alone: choices are then measured at every launch. */
 void cuda_conv_plans_save(CudaConvPlans *plans);
 
 /* The plan of a convolution in the current lane; belongs to the plans. Both lanes use the same

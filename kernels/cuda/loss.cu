@@ -16,7 +16,9 @@
 
 #include <math.h>
 
-#define WARPS 32 /* of the one block */
+/* Of the one block. It has as many threads as a block may have: without launch bounds a compiler
+ * could give them more registers than there are, and the launch would fail. */
+#define WARPS 32
 
 /* Terms with a smaller p count neither in the loss nor in the gradient. A NaN is not smaller. */
 #define MASKED_BELOW 1e-6f
@@ -93,9 +95,9 @@ __device__ static float share_of(float weight, const LossScale *scale, int N)
 }
 
 /* dlogits may be logits, or NULL. */
-__global__ void cross_entropy(int N, int C, const float *logits, const int32_t *labels,
-                              float weight, const LossScale *scale, float *loss, int32_t *correct,
-                              float *dlogits)
+__global__ void __launch_bounds__(WARPS *WARP, 1)
+    cross_entropy(int N, int C, const float *logits, const int32_t *labels, float weight,
+                  const LossScale *scale, float *loss, int32_t *correct, float *dlogits)
 {
     int lane = (int)threadIdx.x % WARP;
     float share = share_of(weight, scale, N);
@@ -133,8 +135,9 @@ __device__ static Share share_at(float logit, float maximum, float total, float 
 }
 
 /* dlogits may be logits. */
-__global__ void entropy(int N, int C, const float *logits, float weight, const LossScale *scale,
-                        float *loss, float *dlogits)
+__global__ void __launch_bounds__(WARPS *WARP, 1)
+    entropy(int N, int C, const float *logits, float weight, const LossScale *scale, float *loss,
+            float *dlogits)
 {
     int lane = (int)threadIdx.x % WARP;
     float share = share_of(weight, scale, N);

@@ -141,12 +141,13 @@ static void upload_pack(Store *store, int i, LoaderMemory *staging, Progress *pr
     int slot = 0;
     for (size_t done = 0; done < bytes; slot = 1 - slot) {
         size_t part = bytes - done < UPLOAD_BYTES ? bytes - done : UPLOAD_BYTES;
+        size_t at = (size_t)store->offset[i] + done;
         device_event_wait(be, staging->copied[slot]);
         memcpy(staging->host[slot], pixels + done, part);
-        device_copy_in(be, store->pixels + store->offset[i] + done, staging->host[slot], part);
+        device_copy_in(be, store->pixels + at, staging->host[slot], part);
         device_event_record(be, staging->copied[slot]);
         done += part;
-        progress_advance(progress, (int64_t)(part / MB), NULL);
+        progress_advance(progress, (int64_t)((at + part) / MB - at / MB), NULL);
     }
 }
 

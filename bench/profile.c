@@ -63,6 +63,12 @@ void profile_stop(Profile *profile)
     device_profile(profile->be, NULL);
 }
 
+void profile_restart(Profile *profile)
+{
+    profile->calls = 0;
+    device_profile(profile->be, &profile->hook);
+}
+
 void profile_close(Profile *profile)
 {
     profile_stop(profile);

@@ -17,6 +17,9 @@ void profile_close(Profile *profile);
 /* Stops measuring. */
 void profile_stop(Profile *profile);
 
+/* Measures anew; what was measured so far is forgotten. */
+void profile_restart(Profile *profile);
+
 /* FLOPs of all calls. */
 double profile_flops(const Profile *profile);
 

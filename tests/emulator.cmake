@@ -15,8 +15,10 @@ set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_
 add_test(NAME test_emulator COMMAND test_emulator)
 set_tests_properties(test_emulator PROPERTIES TIMEOUT 300 LABELS emulated)
 
-rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
-set_tests_properties(test_conv_choice PROPERTIES LABELS emulated)
+foreach(test test_conv_choice test_cuda_memory)
+  rodeo_test(${test} SOURCES ${test}.c LINKS rodeo_kernels)
+  set_tests_properties(${test} PROPERTIES LABELS emulated)
+endforeach()
 
 foreach(precision fp32 tf32 fp16 bf16)
   add_test(NAME test_training_emulated_${precision} COMMAND test_training)
@@ -48,4 +50,4 @@ endforeach()
 add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
          ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})
 set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulated)
-add_custom_target(emulated DEPENDS test_emulator test_conv_choice test_training test_backend_ops train evaluate demo_data)
+add_custom_target(emulated DEPENDS test_emulator test_conv_choice test_cuda_memory test_training test_backend_ops train evaluate demo_data)

@@ -75,7 +75,13 @@ void *cuda_host_alloc(Backend *be, size_t bytes)
 {
     (void)be;
     void *memory = NULL;
-    CUDA_CHECK(cudaHostAlloc(&memory, bytes > 0 ? bytes : 1, cudaHostAllocDefault));
+    cudaError_t status = cudaHostAlloc(&memory, bytes > 0 ? bytes : 1, cudaHostAllocDefault);
+    if (status == cudaErrorMemoryAllocation) {
+        fatal("this machine's memory does not suffice: %.0f MiB are needed that the GPU can copy "
+              "from; choose a smaller batch, or end other programs",
+              mib(bytes));
+    }
+    CUDA_CHECK(status);
     return memory;
 }
 

@@ -58,15 +58,19 @@ static double *cut_channels(const Conv *c, const double *from)
     return values;
 }
 
+/* Pictures of an odd number of pixels lie a pixel behind an aligned address, as the second half of
+ * a step's pictures may. */
 static DeviceTensor conv_input(const Conv *c, Rng *rng)
 {
+    bool shifted = c->s.C == 3 && c->s.H * c->s.W % 2 != 0;
     double *values = mem_zeroed((size_t)(c->inputs * c->channels), sizeof(double));
     for (int64_t i = 0; i < c->inputs; i++) {
         for (int k = 0; k < c->s.C; k++) {
             values[i * c->channels + k] = device_rounded(c->be, 2 * rng_uniform(rng) - 1);
         }
     }
-    DeviceTensor x = device_tensor_of(c->be, ELEMENT_ACT, c->inputs * c->channels, values, 0);
+    DeviceTensor x = device_tensor_of(c->be, ELEMENT_ACT, c->inputs * c->channels, values,
+                                      shifted ? c->channels : 0);
     free(values);
     return x;
 }

@@ -23,19 +23,36 @@ static int64_t filter_positions(const ConvShape *s)
     return (int64_t)s->K * s->R * s->R;
 }
 
-static void *padded_filter(CudaBackend *cuda, const ConvShape *s)
+static size_t picture_bytes(const CudaBackend *cuda, int64_t pixels)
 {
-    size_t elements = (size_t)filter_positions(s) * CUDA_PICTURE_CHANNELS;
-    return cuda_scratch(cuda, elements * cuda->base.activation_bytes);
+    return (size_t)pixels * CUDA_PICTURE_CHANNELS * cuda->base.activation_bytes;
 }
 
-/* The weights as cuDNN gets them; w itself unless they are of pictures. */
-static const void *padded_weights(CudaBackend *cuda, const ConvShape *s, const void *w)
+/* Scratch memory for padded weights. cuDNN takes pictures only from where CONV_ALIGNMENT lets them
+ * begin, and a part of a step's pictures, each of an odd number of pixels, may begin elsewhere:
+ * then *x becomes a copy of them, behind the weights. x may be NULL. */
+static void *padded_filter(CudaBackend *cuda, const ConvShape *s, const void **x)
+{
+    size_t filter = (picture_bytes(cuda, filter_positions(s)) + 255) / 256 * 256;
+    bool moves = x != NULL && (uintptr_t)*x % CONV_ALIGNMENT != 0;
+    size_t pictures = moves ? picture_bytes(cuda, (int64_t)s->N * s->H * s->W) : 0;
+    char *padded = cuda_scratch(cuda, filter + pictures);
+    if (moves) {
+        CUDA_CHECK(cudaMemcpyAsync(padded + filter, *x, pictures, cudaMemcpyDeviceToDevice,
+                                   cuda_lane(cuda)->stream));
+        *x = padded + filter;
+    }
+    return padded;
+}
+
+/* The weights as cuDNN gets them; w itself unless they are of pictures. x as in padded_filter. */
+static const void *padded_weights(CudaBackend *cuda, const ConvShape *s, const void *w,
+                                  const void **x)
 {
     if (s->C != 3) {
         return w;
     }
-    void *padded = padded_filter(cuda, s);
+    void *padded = padded_filter(cuda, s, x);
     cuda_pad_filter(cuda, filter_positions(s), w, padded);
     return padded;
 }
@@ -66,7 +83,7 @@ void cuda_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void 
     if (cuda_can_convolve_pictures(cuda, s)) {
         cuda_picture_fprop(cuda, s, x, w, y);
     } else {
-        const void *weights = padded_weights(cuda, s, w);
+        const void *weights = padded_weights(cuda, s, w, &x);
         run(cuda, CONV_FPROP, s, &(ConvOperands){.x = x, .w = weights, .y = y});
     }
     if (bias != NULL) {
@@ -77,14 +94,14 @@ void cuda_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void 
 void cuda_conv_dgrad(Backend *be, const ConvShape *s, const void *dy, const void *w, void *dx)
 {
     CudaBackend *cuda = cuda_backend(be);
-    const void *weights = padded_weights(cuda, s, w);
+    const void *weights = padded_weights(cuda, s, w, NULL);
     run(cuda, CONV_DGRAD, s, &(ConvOperands){.x = dx, .w = weights, .y = dy});
 }
 
 static void picture_wgrad(CudaBackend *cuda, const ConvShape *s, const void *x, const void *dy,
                           bool accumulate, float *dw)
 {
-    void *padded = padded_filter(cuda, s);
+    void *padded = padded_filter(cuda, s, &x);
     run(cuda, CONV_WGRAD, s, &(ConvOperands){.x = x, .w = padded, .y = dy});
     cuda_cut_filter(cuda, filter_positions(s), padded, accumulate, dw);
 }

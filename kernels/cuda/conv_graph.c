@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #define MOST_DESCRIPTORS (CONV_KNOBS + 8) /* of one graph or plan */
-#define ALIGNMENT        16
 
 typedef cudnnBackendDescriptor_t Descriptor;
 
@@ -104,7 +103,7 @@ static Descriptor tensor(Builder *b, int64_t uid, cudnnDataType_t type, int n, i
 {
     const int64_t sizes[] = {n, c, h, w};
     const int64_t strides[] = {(int64_t)h * w * c, 1, (int64_t)w * c, c};
-    const int64_t alignment = ALIGNMENT;
+    const int64_t alignment = CONV_ALIGNMENT;
     Descriptor d = create(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
     set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, sizes);

@@ -73,8 +73,9 @@ void conv_plan_close(ConvPlan *plan); /* may be NULL */
 /* Bytes of device memory that a run uses besides its operands. */
 size_t conv_plan_workspace(const ConvPlan *plan);
 
-/* Device memory of a convolution, each aligned to 16 bytes. The pass decides which one is written:
- * y, x, or w; fprop reads x and w, and so on. */
+/* Device memory of a convolution, each aligned to CONV_ALIGNMENT bytes. The pass decides which one
+ * is written: y, x, or w; fprop reads x and w, and so on. */
+#define CONV_ALIGNMENT 16
 typedef struct {
     const void *x, *w, *y;
 } ConvOperands;

@@ -73,13 +73,13 @@ static size_t lay_out(Store *store)
 
 /* ---- choosing ------------------------------------------------------------------------------- */
 
-/* What must stay free on the device beside the pictures: libraries' workspaces, which take up to a
- * twelfth of it, and what other programs may still ask for. */
+/* What must stay free on the device beside the pictures: libraries' workspaces, which take up to an
+ * eighth of it while engines are timed, and what other programs may still ask for. */
 static bool fits_device(const Store *store, size_t bytes, size_t *free_bytes)
 {
     size_t total;
     device_memory(store->settings.be, free_bytes, &total);
-    size_t reserve = total / 12 + ((size_t)256 << 20);
+    size_t reserve = total / 8 + ((size_t)256 << 20);
     return *free_bytes > reserve && bytes <= *free_bytes - reserve;
 }
 

@@ -187,7 +187,7 @@ static int measure_loading(const Options *options, Err *err)
     Pack *packs[SETS] = {NULL};
     Pool *pool = pool_open(0);
     Backend *be = device_open("cpu", &(DeviceOptions){.threads = 1}, err);
-    StoreSettings settings = {.be = be, .pool = options->cold ? NULL : pool};
+    StoreSettings settings = {.be = be, .warm = !options->cold};
     int rc = be ? open_packs(options, pool, packs, err) : -1;
     for (int i = 0; i < SETS && rc == 0; i++) {
         settings.packs[settings.count++] = packs[i];

@@ -7,8 +7,9 @@
  * a copy from overtaking the step that still reads the last one. A slot may be filled again once
  * its own copy has run; an event tells that, so the host never waits for the work behind it.
  *
- * Where all pixels are on the device (the store's tier device), a slot holds only what is to be
- * done with them, and nothing is gathered. */
+ * Where pixels stay on the device (the store's tier device), a slot holds what is to be done with
+ * them, and the pixels of those pictures alone that are not there yet: each is copied to its own
+ * place. */
 #include "data/loader.h"
 
 #include "base/mem.h"
@@ -25,11 +26,14 @@
 #define PICTURES_A_TAKE 8  /* that a worker gathers before it comes back for more */
 #define ALIGNMENT       64 /* bytes, of pictures and of the parts of a slot */
 
+#define NOT_GATHERED (-1)
+
 typedef struct {
-    uint8_t *host; /* items, labels and pixels, laid out as on the device */
+    uint8_t *host; /* items, labels and pixels */
     PairPlan *plan;
+    int64_t *pixels; /* [pictures]: where they are in host behind pixels_at, or NOT_GATHERED */
     int pairs[LOADER_MAX_GROUPS];
-    size_t bytes;    /* of host in use */
+    size_t bytes;    /* of host, laid out as in device memory */
     int taken, left; /* pictures given to workers; pictures not yet gathered */
     int damaged;     /* lowest picture that is not what it should be, or `pictures` */
     Err err;         /* what is wrong with it */
@@ -44,8 +48,8 @@ struct Loader {
     size_t items_at[MODALITIES], labels_at, pixels_at; /* in a slot and in device memory */
     Store *store;
     Store *own_store; /* the same, if the settings name none */
-    bool resident;    /* the pixels are on the device */
-    ReadAhead *ahead; /* in the tier disk */
+    bool resident;    /* the pixels stay on the device */
+    ReadAhead *ahead; /* where pictures are read from the packs' files */
     LoaderMemory *memory;
     Slot slots[LOADER_SLOTS];
     pthread_t *threads;
@@ -108,11 +112,11 @@ static const Pack *pack_of_pair(const Loader *loader, int pair)
     return loader->settings.source[pair / batch / loader->settings.consecutive].pack;
 }
 
-/* Decides where each picture goes: in the order of the pairs, without gaps but for alignment; or
- * finds where it lies on the device. */
+/* Decides where each picture that is to be gathered goes: in the order of the pairs, without gaps
+ * but for alignment. */
 static void place_pictures(Loader *loader, Slot *slot)
 {
-    size_t end = 0;
+    int64_t end = 0;
     int32_t *labels = (int32_t *)(slot->host + loader->labels_at);
     for (int i = 0; i < loader->pictures / MODALITIES; i++) {
         const PairPlan *plan = &slot->plan[i];
@@ -122,18 +126,22 @@ static void place_pictures(Loader *loader, Slot *slot)
             PackedPicture picture = pack_picture(pack, plan->index, m);
             AugmentItem *items = (AugmentItem *)(slot->host + loader->items_at[m]);
             items[i] = (AugmentItem){
-                .offset = loader->resident ? store_offset(loader->store, pack) + picture.offset
-                                           : (int64_t)end,
+                .offset =
+                    loader->resident ? store_offset(loader->store, pack) + picture.offset : end,
                 .width = picture.width,
                 .height = picture.height,
                 .top = plan->top,
                 .left = plan->left,
                 .flip = plan->flip,
                 .quarter_turns = plan->quarter_turns[m]};
-            end += align((size_t)picture.width * (size_t)picture.height * 3);
+            bool there = store_has(loader->store, pack, plan->index, m);
+            slot->pixels[i * MODALITIES + m] = there ? NOT_GATHERED : end;
+            end += there ? 0 : (int64_t)align((size_t)picture.width * (size_t)picture.height * 3);
         }
     }
-    slot->bytes = loader->pixels_at + (loader->resident ? 0 : end);
+    slot->bytes = loader->pixels_at + (loader->resident ? 0 : (size_t)end);
+    slot->taken = end > 0 ? 0 : loader->pictures;
+    slot->left = loader->pictures - slot->taken;
 }
 
 /* Plans the next step if there is one and its slot is free. */
@@ -144,8 +152,6 @@ static bool plan_next_step(Loader *loader)
     }
     int64_t step = loader->planned++;
     Slot *slot = slot_of(loader, step);
-    slot->taken = loader->resident ? loader->pictures : 0;
-    slot->left = loader->pictures - slot->taken;
     slot->damaged = loader->pictures;
     plan_groups(loader, slot, step);
     place_pictures(loader, slot);
@@ -155,16 +161,19 @@ static bool plan_next_step(Loader *loader)
 
 /* ---- gathering ------------------------------------------------------------------------------ */
 
-/* Brings a picture's pixels into a slot and verifies them there: that is what is used. */
+/* Brings a picture's pixels into a slot, unless the device has them, and verifies them there: that
+ * is what is used. */
 static int gather_picture(const Loader *loader, const Slot *slot, int p, Err *err)
 {
     int pair = p / MODALITIES;
     int m = p % MODALITIES;
     int64_t index = slot->plan[pair].index;
     const Pack *pack = pack_of_pair(loader, pair);
-    const AugmentItem *items = (const AugmentItem *)(slot->host + loader->items_at[m]);
+    if (slot->pixels[p] == NOT_GATHERED) {
+        return 0;
+    }
     PackedPicture picture = pack_picture(pack, index, m);
-    uint8_t *to = slot->host + loader->pixels_at + items[pair].offset;
+    uint8_t *to = slot->host + loader->pixels_at + slot->pixels[p];
     size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;
     if (!loader->ahead) {
         memcpy(to, picture.pixels, bytes);
@@ -194,7 +203,7 @@ static bool work_once(Loader *loader)
         if (!plan_next_step(loader)) {
             return false;
         }
-        if (loader->resident) {
+        if (loader->newest->left == 0) {
             pthread_cond_signal(&loader->ready);
             return true;
         }
@@ -256,19 +265,20 @@ static size_t lay_out(Loader *loader)
     }
     loader->labels_at = MODALITIES * item_bytes;
     loader->pixels_at = loader->labels_at + align(pairs * sizeof(int32_t));
-    if (loader->resident) {
-        return loader->pixels_at;
-    }
     return loader->pixels_at +
            (size_t)loader->pictures * align(store_largest_picture(loader->store));
 }
 
 static void allocate(Loader *loader)
 {
-    loader->memory = store_lend(loader->store, lay_out(loader), LOADER_SLOTS);
+    size_t bytes = lay_out(loader);
+    size_t on_device = loader->resident ? loader->pixels_at : bytes;
+    loader->memory = store_lend(loader->store, on_device, bytes, LOADER_SLOTS);
     for (int i = 0; i < LOADER_SLOTS; i++) {
-        loader->slots[i].host = loader->memory->host[i];
-        loader->slots[i].plan = mem_zeroed((size_t)loader->pictures / MODALITIES, sizeof(PairPlan));
+        Slot *slot = &loader->slots[i];
+        slot->host = loader->memory->host[i];
+        slot->plan = mem_zeroed((size_t)loader->pictures / MODALITIES, sizeof *slot->plan);
+        slot->pixels = mem_zeroed((size_t)loader->pictures, sizeof *slot->pixels);
     }
 }
 
@@ -289,7 +299,7 @@ static int open_store(Loader *loader, Err *err)
         return -1;
     }
     loader->resident = store_tier(loader->store) == TIER_DEVICE;
-    if (store_tier(loader->store) == TIER_DISK) {
+    if (store_reads_ahead(loader->store)) {
         loader->ahead = read_ahead_open(s, loader->end, err);
         return loader->ahead ? 0 : -1;
     }
@@ -359,6 +369,18 @@ static void fill_batch(const Loader *loader, const Slot *slot, Batch *batch)
     }
 }
 
+/* Where pixels stay on the device: copies those of a step that are not there. */
+static void put_pictures(Loader *loader, const Slot *slot)
+{
+    for (int p = 0; p < loader->pictures; p++) {
+        if (slot->pixels[p] != NOT_GATHERED) {
+            int pair = p / MODALITIES;
+            store_put(loader->store, pack_of_pair(loader, pair), slot->plan[pair].index,
+                      p % MODALITIES, slot->host + loader->pixels_at + slot->pixels[p]);
+        }
+    }
+}
+
 static DeviceEvent *copied(const Loader *loader, int64_t step)
 {
     return loader->memory->copied[step % LOADER_SLOTS];
@@ -397,6 +419,9 @@ int loader_next(Loader *loader, Batch *batch, Err *err)
         read_ahead_advance(loader->ahead, loader->next);
     }
     device_copy_in(loader->settings.be, loader->memory->device, slot->host, slot->bytes);
+    if (loader->resident) {
+        put_pictures(loader, slot);
+    }
     device_event_record(loader->settings.be, copied(loader, loader->next));
     fill_batch(loader, slot, batch);
     loader->next++;
@@ -423,6 +448,7 @@ void loader_close(Loader *loader)
     store_close(loader->own_store);
     for (int i = 0; i < LOADER_SLOTS; i++) {
         free(loader->slots[i].plan);
+        free(loader->slots[i].pixels);
     }
     for (int i = 0; i < LOADER_MAX_GROUPS; i++) {
         plan_close(loader->plans[i]);

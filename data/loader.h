@@ -1,8 +1,8 @@
 /* The loader: turns plans into batches in device memory, ahead of the step that needs them.
  *
  * Worker threads gather the stored pixels of a step's pictures from the packs into staging memory,
- * verifying each picture's checksum on the way; a few steps are always under way. Where the store
- * keeps all pixels on the device, only what is to be done with them is prepared. */
+ * verifying each picture's checksum on the way; a few steps are always under way. Of pictures that
+ * the store has on the device already, only what is to be done with them is prepared. */
 #ifndef RODEO_DATA_LOADER_H
 #define RODEO_DATA_LOADER_H
 

@@ -39,7 +39,8 @@ static int by_place(const void *a, const void *b)
     return (first->offset > second->offset) - (first->offset < second->offset);
 }
 
-/* Adds the pictures of one batch of a source. A pair's two pictures lie side by side. */
+/* Adds the pictures of one batch of a source that the device does not have. A pair's two pictures
+ * lie side by side. */
 static size_t add_batch(ReadAhead *ahead, int source, int64_t batch, size_t count)
 {
     const LoaderSettings *s = ahead->settings;
@@ -49,6 +50,9 @@ static size_t add_batch(ReadAhead *ahead, int source, int64_t batch, size_t coun
                     : 0;
     for (int i = 0; i < pairs; i++) {
         for (int m = 0; m < MODALITIES; m++) {
+            if (store_has(s->store, pack, ahead->pairs[i].index, m)) {
+                continue;
+            }
             PackedPicture picture = pack_picture(pack, ahead->pairs[i].index, m);
             int64_t bytes = (int64_t)picture.width * picture.height * 3;
             ahead->ranges[count++] = (Range){pack, picture.offset, picture.offset + bytes};

@@ -2,7 +2,6 @@
 
 #include "base/mem.h"
 #include "base/memory_limit.h"
-#include "base/progress.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,16 +10,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define UPLOAD_BYTES ((size_t)16 << 20) /* that are under way to the device at once, twice */
-#define WARM_BYTES   ((size_t)4 << 20)  /* that are brought into memory at once */
-#define MB           1000000
+#define WARM_BYTES ((size_t)4 << 20) /* that are brought into memory at once */
+#define MB         1000000
 
 struct Store {
     StoreSettings settings;
     Tier tier;
     size_t largest;
+    bool fits_cache; /* the file cache has room for all pixels */
     uint8_t *pixels; /* device memory, in the tier device */
     int64_t offset[STORE_MAX_PACKS];
+    /* In the tier device, [pairs, MODALITIES]: whether the copy of a picture has been enqueued.
+     * Packs with the same content share them. */
+    atomic_bool *there[STORE_MAX_PACKS];
     LoaderMemory **memory;
     int memories;
     pthread_t warmer;
@@ -84,7 +86,7 @@ static bool fits_device(const Store *store, size_t bytes, size_t *free_bytes)
 }
 
 /* A quarter stays to everything else, so that nothing pushes the pictures out of the cache. */
-static bool fits_ram(size_t bytes, size_t *free_bytes)
+static bool fits_cache(size_t bytes, size_t *free_bytes)
 {
     size_t total;
     memory_limit(free_bytes, &total);
@@ -106,7 +108,8 @@ static int choose(Store *store, size_t bytes, Err *err)
                        "free, but the device has only %.1f GB left: leave the tier to auto",
                        (double)bytes / 1e9, (double)free_bytes / 1e9);
     }
-    if (store->tier == TIER_RAM && !fits_ram(bytes, &free_bytes) && store->settings.log) {
+    store->fits_cache = fits_cache(bytes, &free_bytes);
+    if (store->tier == TIER_RAM && !store->fits_cache && store->settings.log) {
         log_warning(store->settings.log,
                     "the tier ram was asked for, but %.1f GB of pictures in %.1f GB of free memory "
                     "will not stay there",
@@ -114,14 +117,15 @@ static int choose(Store *store, size_t bytes, Err *err)
     }
     if (store->tier == TIER_AUTO) {
         bool device = !is_cpu(store) && fits_device(store, bytes, &free_bytes);
-        store->tier = device ? TIER_DEVICE : fits_ram(bytes, &free_bytes) ? TIER_RAM : TIER_DISK;
+        store->tier = device ? TIER_DEVICE : store->fits_cache ? TIER_RAM : TIER_DISK;
     }
     return 0;
 }
 
 static void tell(const Store *store, size_t bytes)
 {
-    static const char *const places[] = {[TIER_DEVICE] = "in the device's memory",
+    static const char *const places[] = {[TIER_DEVICE] =
+                                             "in the device's memory once they have been used",
                                          [TIER_RAM] = "in this machine's memory",
                                          [TIER_DISK] = "read from the packs ahead of every step"};
     if (store->settings.log) {
@@ -133,57 +137,31 @@ static void tell(const Store *store, size_t bytes)
 
 /* ---- the tier device ------------------------------------------------------------------------ */
 
-static void upload_pack(Store *store, int i, LoaderMemory *staging, Progress *progress)
-{
-    Backend *be = store->settings.be;
-    size_t bytes;
-    const uint8_t *pixels = pack_pixels(store->settings.packs[i], &bytes);
-    int slot = 0;
-    for (size_t done = 0; done < bytes; slot = 1 - slot) {
-        size_t part = bytes - done < UPLOAD_BYTES ? bytes - done : UPLOAD_BYTES;
-        size_t at = (size_t)store->offset[i] + done;
-        device_event_wait(be, staging->copied[slot]);
-        memcpy(staging->host[slot], pixels + done, part);
-        device_copy_in(be, store->pixels + at, staging->host[slot], part);
-        device_event_record(be, staging->copied[slot]);
-        done += part;
-        progress_advance(progress, (int64_t)((at + part) / MB - at / MB), NULL);
-    }
-}
-
-static LoaderMemory *create_memory(Backend *be, size_t bytes, int slots, bool on_device);
-static void free_memory(Backend *be, LoaderMemory *memory);
-
-static int upload(Store *store, size_t bytes, Err *err)
+static void place_on_device(Store *store, size_t bytes)
 {
     const StoreSettings *s = &store->settings;
-    Pool *pool = s->pool ? s->pool : pool_open(1);
-    int rc = 0;
-    for (int i = 0; i < s->count && rc == 0; i++) {
-        rc = first_like(store, i) < i ? 0 : pack_verify(s->packs[i], pool, s->log, err);
-    }
-    if (!s->pool) {
-        pool_close(pool);
-    }
-    if (rc != 0) {
-        return -1;
-    }
     store->pixels = device_alloc(s->be, bytes);
-    LoaderMemory *staging = create_memory(s->be, UPLOAD_BYTES, 2, false);
-    Progress *progress =
-        progress_open(s->log, "Pictures to the device: ", "MB", (int64_t)(bytes / MB));
     for (int i = 0; i < s->count; i++) {
-        if (first_like(store, i) == i) {
-            upload_pack(store, i, staging, progress);
-        }
+        int first = first_like(store, i);
+        store->there[i] = first < i ? store->there[first]
+                                    : mem_zeroed((size_t)pack_count(s->packs[i]) * MODALITIES,
+                                                 sizeof(atomic_bool));
     }
-    device_synchronize(s->be);
-    progress_close(progress);
-    free_memory(s->be, staging);
-    return 0;
 }
 
-/* ---- the tier ram --------------------------------------------------------------------------- */
+static void leave_device(Store *store)
+{
+    for (int i = 0; i < store->settings.count; i++) {
+        if (first_like(store, i) == i) {
+            free(store->there[i]);
+        }
+    }
+    if (store->pixels) {
+        device_free(store->settings.be, store->pixels);
+    }
+}
+
+/* ---- the file cache ------------------------------------------------------------------------- */
 
 /* Reads from a part of a mapping, so that it is in memory and in this process's page table. */
 static void touch(const uint8_t *from, size_t bytes)
@@ -221,6 +199,60 @@ static void start_warming(Store *store)
     store->warming = pthread_create(&store->warmer, NULL, warm, store) == 0;
 }
 
+/* ---- loaders' memory ------------------------------------------------------------------------ */
+
+static LoaderMemory *create_memory(Backend *be, size_t device_bytes, size_t host_bytes, int slots)
+{
+    LoaderMemory *memory = mem_zeroed(1, sizeof *memory);
+    memory->device_bytes = device_bytes;
+    memory->host_bytes = host_bytes;
+    memory->slots = slots;
+    memory->device = device_alloc(be, device_bytes);
+    for (int i = 0; i < slots; i++) {
+        memory->host[i] = device_host_alloc(be, host_bytes);
+        memory->copied[i] = device_event_open(be);
+        memset(memory->host[i], 0, device_bytes); /* gaps are copied, too */
+    }
+    return memory;
+}
+
+static void free_memory(Backend *be, LoaderMemory *memory)
+{
+    for (int i = 0; i < memory->slots; i++) {
+        device_event_close(be, memory->copied[i]);
+        device_host_free(be, memory->host[i]);
+    }
+    device_free(be, memory->device);
+    free(memory);
+}
+
+LoaderMemory *store_lend(Store *store, size_t device_bytes, size_t host_bytes, int slots)
+{
+    if (slots > STORE_MAX_SLOTS) {
+        fatal("a loader asked for %d slots, at most %d are possible", slots, STORE_MAX_SLOTS);
+    }
+    for (int i = 0; i < store->memories; i++) {
+        LoaderMemory *memory = store->memory[i];
+        if (!memory->lent && memory->device_bytes == device_bytes &&
+            memory->host_bytes == host_bytes && memory->slots == slots) {
+            memory->lent = true;
+            return memory;
+        }
+    }
+    LoaderMemory *memory = create_memory(store->settings.be, device_bytes, host_bytes, slots);
+    memory->lent = true;
+    store->memory =
+        mem_resize(store->memory, (size_t)(store->memories + 1) * sizeof(LoaderMemory *));
+    store->memory[store->memories++] = memory;
+    return memory;
+}
+
+void store_take_back(Store *store, LoaderMemory *memory)
+{
+    (void)store;
+    memory->lent = false;
+}
+
 /* ---- opening -------------------------------------------------------------------------------- */
 
 Store *store_open(const StoreSettings *settings, Err *err)
@@ -228,12 +260,14 @@ Store *store_open(const StoreSettings *settings, Err *err)
     Store *store = mem_zeroed(1, sizeof *store);
     store->settings = *settings;
     size_t bytes = lay_out(store);
-    if (choose(store, bytes, err) != 0 ||
-        (store->tier == TIER_DEVICE && upload(store, bytes, err) != 0)) {
+    if (choose(store, bytes, err) != 0) {
         store_close(store);
         return NULL;
     }
-    if (store->tier == TIER_RAM && settings->pool) {
+    if (store->tier == TIER_DEVICE) {
+        place_on_device(store, bytes);
+    }
+    if (!store_reads_ahead(store) && settings->warm) {
         start_warming(store);
     }
     tell(store, bytes);
@@ -253,9 +287,7 @@ void store_close(Store *store)
     for (int i = 0; i < store->memories; i++) {
         free_memory(be, store->memory[i]);
     }
-    if (store->pixels) {
-        device_free(be, store->pixels);
-    }
+    leave_device(store);
     free(store->memory);
     free(store);
 }
@@ -275,66 +307,37 @@ const uint8_t *store_pixels(const Store *store)
     return store->pixels;
 }
 
-int64_t store_offset(const Store *store, const Pack *pack)
+bool store_reads_ahead(const Store *store)
+{
+    return store->tier == TIER_DISK || (store->tier == TIER_DEVICE && !store->fits_cache);
+}
+
+static int number_of(const Store *store, const Pack *pack)
 {
     for (int i = 0; i < store->settings.count; i++) {
         if (store->settings.packs[i] == pack) {
-            return store->offset[i];
+            return i;
         }
     }
     fatal("%s is not among the packs of this store", pack_path(pack));
 }
 
-/* ---- loaders' memory ------------------------------------------------------------------------ */
-
-static LoaderMemory *create_memory(Backend *be, size_t bytes, int slots, bool on_device)
+int64_t store_offset(const Store *store, const Pack *pack)
 {
-    LoaderMemory *memory = mem_zeroed(1, sizeof *memory);
-    memory->bytes = bytes;
-    memory->slots = slots;
-    memory->device = on_device ? device_alloc(be, bytes) : NULL;
-    for (int i = 0; i < slots; i++) {
-        memory->host[i] = device_host_alloc(be, bytes);
-        memory->copied[i] = device_event_open(be);
-        memset(memory->host[i], 0, bytes);
-    }
-    return memory;
+    return store->offset[number_of(store, pack)];
 }
 
-static void free_memory(Backend *be, LoaderMemory *memory)
+bool store_has(const Store *store, const Pack *pack, int64_t index, int modality)
 {
-    for (int i = 0; i < memory->slots; i++) {
-        device_event_close(be, memory->copied[i]);
-        device_host_free(be, memory->host[i]);
-    }
-    if (memory->device) {
-        device_free(be, memory->device);
-    }
-    free(memory);
+    return store->tier == TIER_DEVICE &&
+           atomic_load(&store->there[number_of(store, pack)][index * MODALITIES + modality]);
 }
 
-LoaderMemory *store_lend(Store *store, size_t bytes, int slots)
+void store_put(Store *store, const Pack *pack, int64_t index, int modality, const uint8_t *host)
 {
-    if (slots > STORE_MAX_SLOTS) {
-        fatal("a loader asked for %d slots, at most %d are possible", slots, STORE_MAX_SLOTS);
-    }
-    for (int i = 0; i < store->memories; i++) {
-        LoaderMemory *memory = store->memory[i];
-        if (!memory->lent && memory->bytes == bytes && memory->slots == slots) {
-            memory->lent = true;
-            return memory;
-        }
-    }
-    LoaderMemory *memory = create_memory(store->settings.be, bytes, slots, true);
-    memory->lent = true;
-    store->memory =
-        mem_resize(store->memory, (size_t)(store->memories + 1) * sizeof(LoaderMemory *));
-    store->memory[store->memories++] = memory;
-    return memory;
-}
-
-void store_take_back(Store *store, LoaderMemory *memory)
-{
-    (void)store;
-    memory->lent = false;
+    int i = number_of(store, pack);
+    PackedPicture picture = pack_picture(pack, index, modality);
+    device_copy_in(store->settings.be, store->pixels + store->offset[i] + picture.offset, host,
+                   (size_t)picture.width * (size_t)picture.height * 3);
+    atomic_store(&store->there[i][index * MODALITIES + modality], true);
 }

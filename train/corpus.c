@@ -147,9 +147,9 @@ int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first,
     return rc;
 }
 
-int corpus_place(Corpus *corpus, Backend *be, const char *tier, Pool *pool, Log *log, Err *err)
+int corpus_place(Corpus *corpus, Backend *be, const char *tier, Log *log, Err *err)
 {
-    StoreSettings settings = {.be = be, .pool = pool, .log = log};
+    StoreSettings settings = {.be = be, .warm = true, .log = log};
     if (tier_parse(tier, &settings.tier, err) != 0) {
         return -1;
     }

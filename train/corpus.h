@@ -39,7 +39,7 @@ int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first,
 
 /* Places the pictures of all packs for the run, once the network has the memory that it needs: tier
  * is "auto", "device", "ram" or "disk" (store.h). */
-int corpus_place(Corpus *corpus, Backend *be, const char *tier, Pool *pool, Log *log, Err *err);
+int corpus_place(Corpus *corpus, Backend *be, const char *tier, Log *log, Err *err);
 
 /* Safe on a corpus that is {0} or half open. Comes before its device is closed. */
 void corpus_close(Corpus *corpus);

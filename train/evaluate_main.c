@@ -116,7 +116,7 @@ static int open_network(Evaluator *e, Err *err)
         return err_context(err, "%s", e->options->checkpoint);
     }
     input_open(&e->input, e->be, net_samples(e->net), s->image_size, s->crop_size);
-    return corpus_place(&e->corpus, e->be, "auto", e->pool, e->log, err);
+    return corpus_place(&e->corpus, e->be, "auto", e->log, err);
 }
 
 static int open_data(Evaluator *e, Err *err)

@@ -42,8 +42,9 @@ static const Setting table[] = {
              "data, or the working directory if that is read-only or a mounted Drive)"},
     {AT(tier), .kind = SETTING_TEXT, .group = GROUP_DATA, .value = "NAME", .initial = "auto",
      .choices = "auto device ram disk",
-     .help = "Where decoded pictures are while training: device (all of them in the GPU's memory), "
-             "ram, disk (read ahead of every step), or auto: the first of these that has room"},
+     .help =
+         "Where decoded pictures are while training: device (in the GPU's memory, from their first "
+         "use on), ram, disk (read ahead of every step), or auto: the first that has room"},
     {AT(skip_bad), .kind = SETTING_INT, .group = GROUP_DATA, .value = "COUNT", .initial = "0",
      .low = 0, .high = 1000000,
      .help = "Leave out up to this many pictures of a list that cannot be decoded, each with its "

@@ -321,7 +321,7 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
     t->pool = pool_open(settings->threads);
     if (corpus_pack(&t->corpus, &corpus, CORPUS_SOURCE_TRAIN, t->pool, log, err) != 0 ||
         open_device(t, err) != 0 || open_net(t, err) != 0 ||
-        corpus_place(&t->corpus, t->be, settings->tier, t->pool, log, err) != 0) {
+        corpus_place(&t->corpus, t->be, settings->tier, log, err) != 0) {
         return -1;
     }
     return begin(t, err);

@@ -23,6 +23,7 @@ struct Progress {
     double start;
     double shown; /* when it was last drawn or printed */
     bool printed; /* a plain line has been printed */
+    bool behind;  /* there is progress that was not shown yet */
     char extra[128];
     pthread_mutex_t lock;
 };
@@ -79,6 +80,7 @@ static void show(Progress *progress, double now)
     }
     free(text);
     progress->shown = now;
+    progress->behind = false;
 }
 
 void progress_advance(Progress *progress, int64_t more, const char *extra)
@@ -86,6 +88,7 @@ void progress_advance(Progress *progress, int64_t more, const char *extra)
     pthread_mutex_lock(&progress->lock);
     atomic_fetch_add(&progress->done, more);
     if (progress->log) {
+        progress->behind = true;
         if (extra) {
             snprintf(progress->extra, sizeof progress->extra, "%s", extra);
         }
@@ -109,7 +112,7 @@ void progress_close(Progress *progress)
     if (!progress) {
         return;
     }
-    if (progress->log && progress->printed) {
+    if (progress->log && progress->printed && progress->behind) {
         show(progress, clock_seconds());
     }
     if (progress->log) {

@@ -228,12 +228,29 @@ static void long_work_leaves_lines_in_a_pipe(void **state)
     progress_advance(progress, 100, NULL);
     assert_string_equal(arrived(&ends, text), "");
     now += 4;
-    progress_advance(progress, 200, NULL);
+    progress_advance(progress, 100, NULL);
     assert_string_equal(arrived(&ends, text),
-                        "Training: 100% 400/400 [00:10<00:00, 40 pairs/s, loss 1.5]\n");
+                        "Training:  75% 300/400 [00:10<00:03, 30 pairs/s, loss 1.5]\n");
+    now += 2;
+    progress_advance(progress, 100, NULL);
+    assert_string_equal(arrived(&ends, text), "");
     progress_close(progress);
     assert_string_equal(arrived(&ends, text),
-                        "Training: 100% 400/400 [00:10<00:00, 40 pairs/s, loss 1.5]\n");
+                        "Training: 100% 400/400 [00:12<00:00, 33 pairs/s, loss 1.5]\n");
+    ends_close(&ends);
+}
+
+static void the_last_line_is_printed_once(void **state)
+{
+    (void)state;
+    char text[4096];
+    now = 100;
+    Ends ends = ends_of_pipe();
+    Progress *progress = progress_open(ends.log, "Training: ", "pairs", 400);
+    now += 10;
+    progress_advance(progress, 400, NULL);
+    progress_close(progress);
+    assert_string_equal(arrived(&ends, text), "Training: 100% 400/400 [00:10<00:00, 40 pairs/s]\n");
     ends_close(&ends);
 }
 
@@ -299,6 +316,7 @@ int main(void)
         cmocka_unit_test(log_file_errors_are_told_once),
         cmocka_unit_test(short_work_is_silent_in_a_pipe),
         cmocka_unit_test(long_work_leaves_lines_in_a_pipe),
+        cmocka_unit_test(the_last_line_is_printed_once),
         cmocka_unit_test(terminal_shows_a_bar),
         cmocka_unit_test(progress_without_a_log_counts),
         cmocka_unit_test(long_extra_text_is_cut),

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { BUFFER_BYTES = 1 << 20 };
@@ -27,8 +28,20 @@ static int fail(AtomicFile *file, const char *doing, Err *err)
     return -1;
 }
 
+/* A device (/dev/null, /dev/stdout), a pipe or a folder: the rename would put a file in its place,
+ * or fail in the end. */
+static bool is_no_file(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
+}
+
 int atomic_file_open(AtomicFile *file, const char *path, Err *err)
 {
+    if (is_no_file(path)) {
+        *file = (AtomicFile){.fd = -1};
+        return err_set(err, "%s: is a folder or a device, not a file: name a file", path);
+    }
     *file =
         (AtomicFile){.fd = -1, .path = mem_string(path), .temporary = mem_format("%s.tmp", path)};
     file->fd = open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

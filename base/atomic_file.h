@@ -27,7 +27,8 @@ typedef struct {
     size_t buffered;
 } AtomicFile;
 
-/* Creates PATH.tmp (replacing one that an earlier crash left). */
+/* Creates PATH.tmp (replacing one that an earlier crash left). What stands at PATH and is no file,
+ * such as a device, is refused. */
 int atomic_file_open(AtomicFile *file, const char *path, Err *err);
 
 /* Appends bytes. Small pieces are gathered first, so that a file of many of them is not a call to

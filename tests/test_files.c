@@ -245,6 +245,26 @@ static void aborting_leaves_the_old_file(void **state)
     assert_false(path_is_file(place->temporary));
 }
 
+static void what_is_no_file_is_not_replaced(void **state)
+{
+    const Place *place = *state;
+    struct stat status;
+    Err err = {0};
+    unlink(place->path);
+    assert_int_equal(mkfifo(place->path, 0600), 0);
+    assert_int_equal(replace_plainly(place, &err), -1);
+    assert_non_null(strstr(err.text, place->path));
+    assert_int_equal(stat(place->path, &status), 0);
+    assert_true(S_ISFIFO(status.st_mode));
+    assert_int_equal(unlink(place->path), 0);
+
+    assert_int_equal(mkdir(place->path, 0700), 0);
+    assert_int_equal(replace_keeping(place, &err), -1);
+    assert_true(path_is_folder(place->path));
+    assert_false(path_is_file(place->temporary));
+    assert_int_equal(rmdir(place->path), 0);
+}
+
 /* The data must be on the disk before it gets its name, and the name before success is reported. */
 static void success_means_durable(void **state)
 {
@@ -501,6 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(replacing_works),
         IN_FOLDER(aborting_leaves_the_old_file),
+        IN_FOLDER(what_is_no_file_is_not_replaced),
         IN_FOLDER(success_means_durable),
         IN_FOLDER(every_error_is_reported),
         IN_FOLDER(only_closing_the_folder_may_fail_silently),

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/number.h"
+#include "base/streams.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -199,11 +200,10 @@ static int fail(Parse *parse)
 /* Ends the process if what was printed is out. */
 static int end_printed(Parse *parse)
 {
-    if (fflush(stdout) == 0) {
+    if (streams_check_output(parse->err) == 0) {
         exit(EXIT_SUCCESS);
     }
     parse->failed = true;
-    err_set(parse->err, "cannot write to standard output: %s", strerror(errno));
     return EINVAL;
 }
 

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/pool.h"
+#include "base/streams.h"
 #include "data/pack.h"
 #include "data/picture.h"
 #include "data/tar_packs.h"
@@ -250,6 +251,7 @@ int main(int argc, char **argv)
 {
     Options options = {.source = "synROD", .target = "ROD", .image_size = 256, .index = -1};
     Err err = {0};
+    streams_complete();
     if (read_options(&options, argc, argv, &err) != 0) {
         fprintf(stderr, "pack: %s\n", err.text);
         return EXIT_FAILURE;
@@ -258,6 +260,7 @@ int main(int argc, char **argv)
     Pool *pool = pool_open(options.threads);
     int rc = options.action == BUILD ? build(&options, pool, log, &err)
                                      : look_into(&options, pool, log, &err);
+    rc = rc == 0 ? streams_check_output(&err) : rc;
     pool_close(pool);
     log_close(log);
     if (rc != 0) {

@@ -4,6 +4,7 @@ Usage: test_runs.py BUILD_FOLDER. Needs Python's standard library only.
 """
 import csv
 import json
+import os
 import pathlib
 import resource
 import shutil
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 from run_files import read_metrics, read_safetensors, read_scalars, tensorboard_python
@@ -297,6 +299,40 @@ class RunTest(unittest.TestCase):
         wrong = self.folder / "wrong.safetensors"
         wrong.write_bytes(b"nonsense")
         self.assert_one_line(call("evaluate", "--data_root", self.data, "--checkpoint", wrong), wrong)
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        run = self.run_folder(self.whole)
+        data = ["--data_root", self.data, "--cache_dir", self.folder / "full-cache"]
+        calls = (["pack", *data, "--image_size", "72"],
+                 ["evaluate", *data, "--checkpoint", run, "--out", self.folder / "full-evaluation"],
+                 ["export", "--checkpoint", run, "--out", self.folder / "full-export"],
+                 ["plot_runs", "--out", self.folder / "full.png", run],
+                 ["demo_data", "--sheet", self.folder / "full-sheet.png", "--classes", "2"],
+                 ["pack", "--help"], ["train", "--help"], ["evaluate", "--version"])
+        for program, *arguments in calls:
+            with self.subTest(program=program, arguments=arguments), open("/dev/full", "w") as full:
+                result = subprocess.run([BUILD / program, *map(str, arguments)], stdout=full,
+                                        stderr=subprocess.PIPE, text=True, timeout=600, check=False)
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn(f"{program}: standard output: ", result.stderr.splitlines()[-1])
+
+    def test_closed_streams_are_no_files(self):
+        """What is printed must not end in a file that got the number of a closed stream."""
+        logdir = self.folder / "closed"
+        process = subprocess.Popen(
+            [BUILD / "train", "--data_root", self.data, "--logdir", logdir, *SMALL, "--epochs", "9"],
+            preexec_fn=lambda: [os.close(fd) for fd in (0, 1, 2)])
+        names = []
+        while process.poll() is None:
+            try:
+                names.append([os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (0, 1, 2)])
+            except OSError:
+                pass  # not begun yet, or gone already
+            time.sleep(0.01)
+        self.assertEqual(process.returncode, 0)
+        self.assertIn(["/dev/null"] * 3, names)
+        self.assertEqual([n for n in names if str(logdir) in " ".join(n)], [])
+        self.assertEqual((self.run_folder(logdir) / "run.lock").read_text(), "")
 
     # ---- everything that can be wrong from outside ----
 

@@ -2,6 +2,7 @@
 #include "base/args.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/streams.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/confusion.h"
@@ -230,6 +231,7 @@ int main(int argc, char **argv)
 {
     Options options = {.device = "auto", .batch = 64};
     Err err = {""};
+    streams_complete();
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (read_options(&options, argc, argv, &err) != 0) {
         fprintf(stderr, "evaluate: %s\n", err.text);
@@ -237,6 +239,7 @@ int main(int argc, char **argv)
     }
     Evaluator e = {.options = &options, .log = log_open(stdout, stderr)};
     int rc = evaluate(&e, &err);
+    rc = rc == 0 ? streams_check_output(&err) : rc;
     if (rc != 0) {
         log_note(e.log, "evaluate: %s", err.text);
     }

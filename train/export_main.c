@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/streams.h"
 #include "base/text.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
@@ -175,6 +176,7 @@ int main(int argc, char **argv)
 {
     Options options = {0};
     Err err = {""};
+    streams_complete();
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (read_options(&options, argc, argv, &err) != 0) {
         fprintf(stderr, "export: %s\n", err.text);
@@ -182,6 +184,7 @@ int main(int argc, char **argv)
     }
     Exporter e = {.options = &options, .log = log_open(stdout, stderr)};
     int rc = export_all(&e, &err);
+    rc = rc == 0 ? streams_check_output(&err) : rc;
     if (rc != 0) {
         log_note(e.log, "export: %s", err.text);
     }

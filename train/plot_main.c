@@ -3,6 +3,7 @@
 #include "base/args.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/streams.h"
 #include "train/metrics.h"
 #include "train/plot.h"
 
@@ -175,16 +176,18 @@ int main(int argc, char **argv)
 {
     Options options = {0};
     Err err = {""};
-    int rc = 0;
-    if (read_options(&options, argc, argv, &err) != 0 || draw(&options, &err) != 0) {
-        fprintf(stderr, "plot_runs: %s\n", err.text);
-        rc = 1;
-    } else {
+    streams_complete();
+    int rc = read_options(&options, argc, argv, &err) == 0 ? draw(&options, &err) : -1;
+    if (rc == 0) {
         print_table(&options);
+        rc = streams_check_output(&err);
+    }
+    if (rc != 0) {
+        fprintf(stderr, "plot_runs: %s\n", err.text);
     }
     for (int i = 0; i < options.count; i++) {
         run_free(&options.runs[i]);
     }
     free(options.runs);
-    return rc;
+    return rc == 0 ? 0 : 1;
 }

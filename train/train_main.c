@@ -1,4 +1,5 @@
 /* build/train: trains the two-stream network on a source and a target data set. */
+#include "base/streams.h"
 #include "train/train.h"
 
 #include <signal.h>
@@ -68,6 +69,7 @@ int main(int argc, char **argv)
     Err err = {""};
     Settings settings = settings_default();
     int status = 1;
+    streams_complete();
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (settings_parse(&settings, argc, argv, &err) != 0) {
         fprintf(stderr, "train: %s\n", err.text);

@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/streams.h"
 #include "data/demo/catalogue.h"
 #include "data/demo/dataset.h"
 
@@ -99,12 +100,14 @@ int main(int argc, char **argv)
 {
     Options options = {.settings = {.classes = 8, .per_class = 60, .seed = 1}};
     Err err = {0};
+    streams_complete();
     if (read_options(&options, argc, argv, &err) != 0) {
         fprintf(stderr, "demo_data: %s\n", err.text);
         return 1;
     }
     Log *log = log_open(stdout, stderr);
     int rc = run(&options, log, &err);
+    rc = rc == 0 ? streams_check_output(&err) : rc;
     log_close(log);
     if (rc != 0) {
         fprintf(stderr, "demo_data: %s\n", err.text);

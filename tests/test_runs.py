@@ -235,6 +235,22 @@ class RunTest(unittest.TestCase):
         kept = list(self.run_folder(logdir).glob("until-*/checkpoint.safetensors"))
         self.assertEqual([path.read_bytes() for path in kept], [checkpoint])
 
+    def test_a_start_that_fails_leaves_the_earlier_run(self):
+        logdir = self.copy_of_whole("failed-start")
+        folder = self.run_folder(logdir)
+        wrong = self.folder / "no-weights.safetensors"
+        wrong.write_text("no weights")
+        few = self.folder / "few"
+        shutil.copytree(self.data, few, ignore=shutil.ignore_patterns("rodeo-cache"))
+        target = few / "ROD" / "wrgbd_40k-split_sync.txt"
+        target.write_text("".join(target.read_text().splitlines(keepends=True)[:3]))
+        before = {path.name for path in folder.iterdir()}
+        for data, arguments, parts in ((None, ["--pretrained", wrong], ["--pretrained", wrong]),
+                                       (few, [], ["ROD", "batch_size"])):
+            with self.subTest(arguments=arguments):
+                self.assert_one_line(self.train(logdir, *arguments, data=data), *parts)
+                self.assertEqual({path.name for path in folder.iterdir()}, before)
+
     # ---- checkpoints that do not fit or are damaged ----
 
     def copy_of_whole(self, name):

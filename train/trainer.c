@@ -259,6 +259,22 @@ static int load_pretrained(Trainer *t, Err *err)
     return rc;
 }
 
+/* Whether every loader has pairs for a batch. */
+static int check_loaders(const Trainer *t, Err *err)
+{
+    LoaderId loaders[LOADER_MAX_GROUPS];
+    int count = trainer_loaders(t, loaders);
+    for (int i = 0; i < count; i++) {
+        PlanSettings settings = trainer_plan(t, loaders[i], t->state.epoch + 1);
+        Plan *plan = plan_open(&settings, err);
+        if (!plan) {
+            return -1;
+        }
+        plan_close(plan);
+    }
+    return 0;
+}
+
 static int start_fresh(Trainer *t, Err *err)
 {
     if (t->settings->resume) {
@@ -275,13 +291,17 @@ static int begin(Trainer *t, Err *err)
     t->state.data = corpus_fingerprint(&t->corpus);
     snprintf(t->state.device, sizeof t->state.device, "%s", device_kind(t->be));
     t->state.passes = net_passes(t->net);
-    if (there && !t->settings->resume && !leaves_run && run_set_aside(&t->run, err) != 0) {
+    bool resumes = (there || checkpoint_pth_exists(t->run.folder)) && t->settings->resume;
+    if (!leaves_run && check_loaders(t, err) != 0) {
         return -1;
     }
-    bool resumes = (there || checkpoint_pth_exists(t->run.folder)) && t->settings->resume;
     int rc = resumes ? resume(t, err) : start_fresh(t, err);
     if (rc != 0 || leaves_run) {
         return rc;
+    }
+    /* Only now: a start that fails leaves the earlier run where --resume finds it. */
+    if (there && !resumes && run_set_aside(&t->run, err) != 0) {
+        return -1;
     }
     if (run_begin(&t->run, t->settings, err) != 0) {
         return -1;

@@ -9,12 +9,16 @@
 
 static int decode(tjhandle decoder, Picture *picture, const void *data, size_t bytes, Err *err)
 {
-    int width;
-    int height;
-    int subsampling;
-    int colours;
+    int width = 0;
+    int height = 0;
+    int subsampling = 0;
+    int colours = 0;
     if (tjDecompressHeader3(decoder, data, bytes, &width, &height, &subsampling, &colours) != 0) {
         return err_set(err, "is damaged or truncated: %s", tjGetErrorStr2(decoder));
+    }
+    /* The library takes a file of tables without a picture for sound, and tells no size. */
+    if (width == 0 && height == 0) {
+        return err_set(err, "is damaged or truncated: there is no picture in it");
     }
     if (colours == TJCS_CMYK || colours == TJCS_YCCK) {
         return err_set(err, "is a JPEG for printing (CMYK): convert it to RGB");

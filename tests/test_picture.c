@@ -246,6 +246,7 @@ static void what_is_no_picture_is_refused(void **state)
     (void)state;
     refuse("", 0, "f: is empty");
     refuse("<html>quota exceeded</html>", 27, "f: is not a picture");
+    refuse("\xFF\xD8\xFF\xD9", 4, "f: is damaged or truncated: there is no picture in it");
     refuse("P6 20000 1 255\n", 15, "f: is 20000 x 1 pixels; a side must have 1 to 16384");
     refuse("P6 0 1 255\n", 11, "f: is 0 x 1 pixels");
     refuse("P6 4 4 0\n", 9, "f: is damaged: its header is not 'P6 WIDTH HEIGHT MAXIMUM'");

@@ -203,8 +203,10 @@ static Pair *append_pair(PairList *list, int64_t *capacity)
 static int parse_list(PairList *list, const Dataset *dataset, const RootFiles *files, char *text,
                       Err *err)
 {
+    static const char byte_order_mark[] = "\xEF\xBB\xBF"; /* some editors put it in front */
     int64_t capacity = 0;
     int64_t number = 0;
+    text += text_starts_with(text, byte_order_mark) ? strlen(byte_order_mark) : 0;
     for (char *next = text; next;) {
         char *line = next;
         next = strchr(line, '\n');

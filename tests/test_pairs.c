@@ -135,15 +135,18 @@ static void small_lists_are_read(void **state)
 static void blanks_endings_and_line_ends_are_tolerated(void **state)
 {
     fixture_write(*state, TRAIN_LIST,
+                  "\xEF\xBB\xBF"
+                  "a/***/0.png 0\r\n"
                   "\r\n  a/***/1.png 0\r\n\n\ta/***/2.JPG \t 1  \r\na/***/3.Png 2\na/***/4.txt 3\n"
                   "a comment\na/***/my apple.bmp 4\na/***/5.jpeg 5");
     PairList list = read_list(*state, "synROD", SPLIT_TRAIN, false);
-    assert_int_equal(list.count, 4);
+    assert_int_equal(list.count, 5);
     assert_int_equal(list.classes, 6);
-    assert_pair(&list, 0, "a/rgb/1.png", "a/depth/1.png", 0);
-    assert_pair(&list, 1, "a/rgb/2.JPG", "a/depth/2.JPG", 1);
-    assert_pair(&list, 2, "a/rgb/my apple.bmp", "a/depth/my apple.bmp", 4);
-    assert_pair(&list, 3, "a/rgb/5.jpeg", "a/depth/5.jpeg", 5);
+    assert_pair(&list, 0, "a/rgb/0.png", "a/depth/0.png", 0);
+    assert_pair(&list, 1, "a/rgb/1.png", "a/depth/1.png", 0);
+    assert_pair(&list, 2, "a/rgb/2.JPG", "a/depth/2.JPG", 1);
+    assert_pair(&list, 3, "a/rgb/my apple.bmp", "a/depth/my apple.bmp", 4);
+    assert_pair(&list, 4, "a/rgb/5.jpeg", "a/depth/5.jpeg", 5);
     pairs_free(&list);
 }
 

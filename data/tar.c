@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define READ_BYTES  (1 << 20)  /* that libarchive reads at once */
 #define TAKE_BYTES  (1 << 20)  /* of files that a thread takes in a turn, about */
@@ -46,6 +47,9 @@ typedef struct {
 
 static int tell_no_tar(const char *path, struct archive *archive, Err *err)
 {
+    if (access(path, R_OK) != 0) {
+        return err_set(err, "%s: cannot open: %s", path, strerror(errno));
+    }
     return err_set(err, "%s: is neither a folder nor a sound tar file (plain, .gz or .zst): %s",
                    path, archive_error_string(archive));
 }
@@ -119,7 +123,9 @@ static const char *entry_path(struct archive_entry *file)
     return path ? path : archive_entry_pathname_utf8(file);
 }
 
-/* A hard link leads to a path in the archive, a symbolic one to a place seen from its folder. */
+/* A hard link leads to a path in the archive, a symbolic one to a place seen from its folder. GNU
+ * tar writes a file that it is given twice as a link to itself the second time: that changes
+ * nothing. */
 static void add_link(Pass *pass, struct archive_entry *file, const char *path)
 {
     const char *hard = archive_entry_hardlink(file);
@@ -133,7 +139,9 @@ static void add_link(Pass *pass, struct archive_entry *file, const char *path)
         target = tar_normal_path(joined);
         free(joined);
     }
-    if (target) {
+    if (target && strcmp(target, path) == 0) {
+        free(target);
+    } else if (target) {
         tar_add_entry(pass->tar, TAR_LINK, mem_string(path))->text = target;
     }
 }

@@ -92,6 +92,9 @@ static void add_as_shaped(struct archive *archive, const char *root, const char 
     } else {
         add(archive, root, path, name);
     }
+    if (shape->twice) {
+        add_link(archive, name, name);
+    }
     free(name);
 }
 

@@ -12,7 +12,8 @@ typedef struct {
     int filter;       /* ARCHIVE_FILTER_... */
     const char *omit; /* a file that is left out, below the root; or NULL */
     const char
-        *link; /* a file that stands in the tar as a hard link to a copy beside it; or NULL */
+        *link;  /* a file that stands in the tar as a hard link to a copy beside it; or NULL */
+    bool twice; /* every file is followed by a hard link to itself, as GNU tar does it */
 } TarShape;
 
 /* Puts every file below root (but none in "cache") into a tar, with its modification time. */

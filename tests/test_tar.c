@@ -183,6 +183,19 @@ static void links_are_followed(void **state)
     expect_same_packs(f);
 }
 
+static void a_file_that_was_given_twice_is_there_once(void **state)
+{
+    Fixture *f = *state;
+    for (int lists = LISTS_FIRST; lists <= LISTS_BETWEEN; lists++) {
+        TarShape shape = plain;
+        shape.lists = (ListPlace)lists;
+        shape.twice = true;
+        fixture_write_tar(f->root, f->tar, &shape);
+        expect_same_packs(f);
+        empty_cache(f);
+    }
+}
+
 /* ---- reading it once ------------------------------------------------------------------------ */
 
 static void copy_times(const char *path, const struct stat *from)
@@ -274,6 +287,9 @@ static void what_is_no_tar_is_refused(void **state)
     assert_non_null(strstr(err.text, "x.tar: is neither a folder nor a sound tar file"));
     fixture_write(f->base, "x.tar", "");
     assert_int_equal(tar_check(f->tar, &err), -1);
+    assert_int_equal(unlink(f->tar), 0);
+    assert_int_equal(tar_check(f->tar, &err), -1);
+    assert_non_null(strstr(err.text, "x.tar: cannot open: No such file or directory"));
     fixture_write_tar(f->root, f->tar, &plain);
     assert_int_equal(tar_check(f->tar, &err), 0);
 }
@@ -428,12 +444,19 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(the_packs_are_those_of_the_folder), CASE(links_are_followed),
-        CASE(a_packed_tar_is_not_read_again),    CASE(a_damaged_pack_or_record_is_made_again),
-        CASE(what_is_missing_is_named),          CASE(two_data_sets_in_one_tar_are_refused),
-        CASE(what_is_no_tar_is_refused),         CASE(cut_tars_never_give_wrong_packs),
-        CASE(a_negative_size_is_refused),        CASE(a_bad_picture_is_named_or_skipped),
-        CASE(stopping_leaves_nothing),           CASE(a_full_disk_leaves_nothing),
+        CASE(the_packs_are_those_of_the_folder),
+        CASE(links_are_followed),
+        CASE(a_file_that_was_given_twice_is_there_once),
+        CASE(a_packed_tar_is_not_read_again),
+        CASE(a_damaged_pack_or_record_is_made_again),
+        CASE(what_is_missing_is_named),
+        CASE(two_data_sets_in_one_tar_are_refused),
+        CASE(what_is_no_tar_is_refused),
+        CASE(cut_tars_never_give_wrong_packs),
+        CASE(a_negative_size_is_refused),
+        CASE(a_bad_picture_is_named_or_skipped),
+        CASE(stopping_leaves_nothing),
+        CASE(a_full_disk_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

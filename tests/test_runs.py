@@ -314,7 +314,18 @@ class RunTest(unittest.TestCase):
     def test_evaluate_refuses_what_is_no_checkpoint(self):
         wrong = self.folder / "wrong.safetensors"
         wrong.write_bytes(b"nonsense")
-        self.assert_one_line(call("evaluate", "--data_root", self.data, "--checkpoint", wrong), wrong)
+        weights = self.folder / "weights"
+        exported = call("export", "--checkpoint", self.run_folder(self.whole), "--out", weights)
+        self.assertEqual(exported.returncode, 0, exported.stderr)
+        trunk = weights / "rgb_trunk.safetensors"
+        for program, *data in (["evaluate", "--data_root", self.data], ["export"]):
+            with self.subTest(program=program):
+                self.assert_one_line(call(program, *data, "--checkpoint", wrong), wrong)
+                self.assert_one_line(call(program, *data, "--checkpoint", trunk), trunk,
+                                     "is a weight file, not a checkpoint of a run")
+                result = call(program, *data, "--checkpoint", weights)
+                self.assert_one_line(result, weights, "there is no checkpoint.safetensors")
+                self.assertNotIn("--resume", result.stderr)
 
     def test_output_that_cannot_be_written_is_an_error(self):
         run = self.run_folder(self.whole)

@@ -149,9 +149,11 @@ int checkpoint_describe(const SafeFile *file, CheckpointState *state, Settings *
     const char *format = safetensors_metadata(file, "rodeo.format");
     const char *yaml = safetensors_metadata(file, "rodeo.settings");
     bool first = is_first_format(file);
-    if (!yaml || (!first && (!format || strcmp(format, FORMAT) != 0))) {
-        return err_set(err, "the checkpoint is of another version of the program (%s)",
-                       format ? format : "no format given");
+    if (!format) {
+        return err_set(err, "is a weight file, not a checkpoint of a run");
+    }
+    if (!yaml || (!first && strcmp(format, FORMAT) != 0)) {
+        return err_set(err, "the checkpoint is of another version of the program (%s)", format);
     }
     if (read_state(file, first, state, err) != 0) {
         return -1;
@@ -259,8 +261,9 @@ static SafeFile *open_one(const char *folder, const char *name, Err *err)
     return file;
 }
 
-/* *fell_back: the file is the old one. */
-static SafeFile *open_whole(const char *folder, bool *fell_back, Log *log, Err *err)
+/* *fell_back: the file is the old one. advice: what to do where there is none, or "". */
+static SafeFile *open_whole(const char *folder, const char *advice, bool *fell_back, Log *log,
+                            Err *err)
 {
     *fell_back = false;
     SafeFile *file = open_one(folder, NEWEST, err);
@@ -268,17 +271,13 @@ static SafeFile *open_whole(const char *folder, bool *fell_back, Log *log, Err *
         return file;
     }
     if (!has(folder, OLD)) {
-        err_context(err, "the checkpoint cannot be used and there is none before it (without "
-                         "--resume the run starts over and what is there is set aside)");
+        err_context(err, "the checkpoint cannot be used and there is none before it%s", advice);
         return NULL;
     }
     Err old_err = {""};
     file = open_one(folder, OLD, &old_err);
     if (!file) {
-        err_context(err,
-                    "neither checkpoint can be used (without --resume the run starts over and what "
-                    "is there is set aside): %s; and",
-                    old_err.text);
+        err_context(err, "neither checkpoint can be used%s: %s; and", advice, old_err.text);
         return NULL;
     }
     *fell_back = true;
@@ -289,13 +288,19 @@ static SafeFile *open_whole(const char *folder, bool *fell_back, Log *log, Err *
 SafeFile *checkpoint_open(const char *folder, Log *log, Err *err)
 {
     bool fell_back;
-    return open_whole(folder, &fell_back, log, err);
+    if (!checkpoint_exists(folder)) {
+        err_set(err, "%s: there is no " NEWEST " in this folder: name the folder of a run", folder);
+        return NULL;
+    }
+    return open_whole(folder, "", &fell_back, log, err);
 }
 
 SafeFile *checkpoint_open_to_resume(const char *folder, Log *log, Err *err)
 {
+    static const char advice[] =
+        " (without --resume the run starts over and what is there is set aside)";
     bool fell_back;
-    SafeFile *file = open_whole(folder, &fell_back, log, err);
+    SafeFile *file = open_whole(folder, advice, &fell_back, log, err);
     if (!file || !fell_back || !has(folder, NEWEST)) {
         return file;
     }

@@ -311,6 +311,22 @@ class RunTest(unittest.TestCase):
         self.assertIn(f"target accuracy: {100 * correct / 36:.2f} %", result.stdout)
         self.assertEqual((out / "target-confusion.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
 
+    def test_evaluate_takes_no_larger_batch_than_there_are_pairs(self):
+        outs, peaks = [], []
+        for batch in (7, 4096):
+            outs.append(self.folder / f"batch-{batch}")
+            process = subprocess.Popen(
+                [BUILD / "evaluate", "--data_root", self.data, "--checkpoint",
+                 self.run_folder(self.whole), "--threads", "1", "--out", outs[-1], "--batch_size",
+                 str(batch)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual(process.returncode, 0)
+            peaks.append(usage.ru_maxrss / 1024)
+        self.assertLess(peaks[1], peaks[0] + 200)  # MiB
+        for name in ("source-predictions.csv", "target-predictions.csv"):
+            self.assertEqual((outs[0] / name).read_bytes(), (outs[1] / name).read_bytes())
+
     def test_evaluate_refuses_what_is_no_checkpoint(self):
         wrong = self.folder / "wrong.safetensors"
         wrong.write_bytes(b"nonsense")

@@ -69,6 +69,7 @@ typedef struct {
     Settings saved; /* of the run */
     CheckpointState state;
     Corpus corpus;
+    int batch; /* pairs in it */
     Backend *be;
     Net *net;
     Input input;
@@ -92,6 +93,16 @@ static int open_checkpoint(Evaluator *e, Err *err)
     return 0;
 }
 
+/* The batch that is asked for, but none larger than the sets: the network computes whole batches.
+ */
+static int choose_batch(const Evaluator *e)
+{
+    int64_t test = e->corpus.list[CORPUS_SOURCE_TEST].count;
+    int64_t target = e->corpus.list[CORPUS_TARGET].count;
+    int64_t most = test > target ? test : target;
+    return most < e->options->batch ? (int)most : e->options->batch;
+}
+
 static int open_network(Evaluator *e, Err *err)
 {
     const Settings *s = &e->saved;
@@ -107,7 +118,8 @@ static int open_network(Evaluator *e, Err *err)
                         .classes = (int)e->state.classes,
                         .dropout_p = (float)s->dropout_p,
                         .rotation_dropout_p = 0.5f};
-    NetStep step = {.batch = e->options->batch, .main_groups = 1};
+    e->batch = choose_batch(e);
+    NetStep step = {.batch = e->batch, .main_groups = 1};
     e->be = device_open(e->options->device, &device, err);
     if (!e->be) {
         return -1;
@@ -169,7 +181,7 @@ static int evaluate_set(Evaluator *e, CorpusSet set, const char *name, const cha
         .plan = {.pack = e->corpus.pack[set],
                  .seed = e->saved.seed,
                  .loader = set == CORPUS_TARGET ? LOADER_TARGET_TEST : LOADER_SOURCE_TEST,
-                 .batch = e->options->batch,
+                 .batch = e->batch,
                  .crop = e->saved.crop_size},
         .store = e->corpus.store,
         .task = EVALUATE_CLASSES,

@@ -289,6 +289,30 @@ class RunTest(unittest.TestCase):
                 self.assert_one_line(self.train(logdir, "--resume", option, value), word)
                 self.assertEqual(checkpoint.read_bytes(), before)
 
+    # ---- plot_runs ----
+
+    def test_plot_runs_prints_a_table(self):
+        run = self.run_folder(self.whole)
+        result = call("plot_runs", "--out", self.folder / "curves.png", run, f"{run}=Überlauf",
+                      f"{run}=plain")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        metrics = read_metrics(run)[-1]
+        for line, name in zip(lines, ("run", run.name, "Überlauf", "plain")):
+            self.assertEqual(len(line), len(lines[0]))
+            self.assertEqual(line.split()[0], name)
+        for line in lines[1:]:
+            self.assertEqual(line.split()[1:], ["3", f"{100 * metrics['source_accuracy']:.2f}", "%",
+                                                f"{100 * metrics['target_accuracy']:.2f}", "%"])
+
+    def test_plot_runs_names_the_folder_that_is_missing(self):
+        """Run names are full of '=': the last one is no label's where there is no such folder."""
+        for missing in (f"{self.folder}/lr=0.1_dataset=ROD-synROD", f"{self.folder}/none=label",
+                        self.run_folder(self.whole) / "metrics.jsonl"):
+            with self.subTest(missing=missing):
+                self.assert_one_line(call("plot_runs", "--out", self.folder / "no.png", missing),
+                                     f"plot_runs: {missing}: there is no such folder")
+
     # ---- evaluate ----
 
     def test_evaluate_agrees_with_training(self):

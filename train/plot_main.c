@@ -14,6 +14,7 @@
 
 /* One run: its folder's metrics, split into the two curves. */
 typedef struct {
+    const char *argument; /* that names it */
     char *folder;
     char *label;
     char *target_label;
@@ -58,9 +59,11 @@ static Run run_named(const char *argument)
 {
     const char *mark = path_is_folder(argument) ? NULL : strrchr(argument, '=');
     if (!mark) {
-        return (Run){.folder = mem_string(argument), .label = last_part(argument)};
+        return (Run){
+            .argument = argument, .folder = mem_string(argument), .label = last_part(argument)};
     }
-    return (Run){.folder = mem_format("%.*s", (int)(mark - argument), argument),
+    return (Run){.argument = argument,
+                 .folder = mem_format("%.*s", (int)(mark - argument), argument),
                  .label = mem_string(mark + 1)};
 }
 
@@ -83,6 +86,9 @@ static void take_curves(Run *run, const EpochMetrics *metrics, int lines)
 
 static int run_read(Run *run, Err *err)
 {
+    if (!path_is_folder(run->folder)) {
+        return err_set(err, "%s: there is no such folder: name the folder of a run", run->argument);
+    }
     char *path = path_join(run->folder, "metrics.jsonl");
     MetricsHistory history;
     int rc = metrics_read(path, &history, err);
@@ -117,19 +123,30 @@ static int draw(const Options *options, Err *err)
     return rc;
 }
 
+/* Columns that a text takes: its characters, of UTF-8. */
+static int columns(const char *text)
+{
+    int count = 0;
+    for (; *text; text++) {
+        count += ((unsigned char)*text & 0xC0) != 0x80;
+    }
+    return count;
+}
+
 /* One line a run: what it came to after its last epoch. */
 static void print_table(const Options *options)
 {
     int width = 3;
     for (int i = 0; i < options->count; i++) {
-        int length = (int)strlen(options->runs[i].label);
+        int length = columns(options->runs[i].label);
         width = length > width ? length : width;
     }
     printf("%-*s  epochs  source accuracy  target accuracy\n", width, "run");
     for (int i = 0; i < options->count; i++) {
         const Run *run = &options->runs[i];
-        printf("%-*s  %6d  %13.2f %%  %13.2f %%\n", width, run->label, run->count,
-               100.0 * run->source[run->count - 1], 100.0 * run->target[run->count - 1]);
+        printf("%s%*s  %6d  %13.2f %%  %13.2f %%\n", run->label, width - columns(run->label), "",
+               run->count, 100.0 * run->source[run->count - 1],
+               100.0 * run->target[run->count - 1]);
     }
 }
 

@@ -283,6 +283,21 @@ class ReliabilityTest(unittest.TestCase):
         self.assertEqual(self.train(logdir, "--resume", "--epochs", 4).returncode, 0)
         self.assert_equals_whole(logdir)
 
+    def test_a_pack_that_becomes_shorter_is_told(self):
+        cache, logdir = self.folder / "shrinking", self.folder / "shrinking-log"
+        arguments = ["--epochs", "4", "--cache_dir", cache]
+        process = self.start(logdir, *arguments)
+        process.send_signal(signal.SIGSTOP)
+        pack = cache / "ROD-72.pack"
+        with open(pack, "r+b") as file:
+            file.truncate(4096)
+        process.send_signal(signal.SIGCONT)
+        _, stderr = process.communicate()
+        self.assertEqual(process.returncode, 1, stderr)
+        self.assertIn("pack", stderr.strip().splitlines()[-1])
+        self.assertEqual(self.train(logdir, *arguments, "--resume").returncode, 0)
+        self.assert_equals_whole(logdir)
+
     # ---- numbers that go wrong ----
 
     def test_a_loss_that_is_no_number_ends_the_run(self):

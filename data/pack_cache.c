@@ -111,7 +111,7 @@ Pack *pack_open_or_build(const PairList *list, const PackSettings *settings, con
                          Err *err)
 {
     PairStats stats;
-    if (pairs_stat(list, settings->pool, &stats, err) != 0 ||
+    if (pairs_stat(list, settings->pool, settings->log, &stats, err) != 0 ||
         path_make_folders(cache_dir, err) != 0) {
         return NULL;
     }

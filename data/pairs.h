@@ -15,6 +15,7 @@
 #define RODEO_DATA_PAIRS_H
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/pool.h"
 
 #include <stdbool.h>
@@ -108,12 +109,13 @@ typedef struct {
     uint64_t digest;  /* XXH3 over paths, labels, sizes and modification times */
 } PairStats;
 
-/* Looks at every picture file, in parallel. Missing ones are an error that names the first five and
+/* Looks at every picture file, in parallel, with a progress bar on log (NULL: none): a mounted
+ * drive may take milliseconds for each. Missing ones are an error that names the first five and
  * says how many there are in all. */
-int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err);
+int pairs_stat(const PairList *list, Pool *pool, Log *log, PairStats *stats, Err *err);
 
 /* The same through `files`. */
-int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, PairStats *stats,
-                    Err *err);
+int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, Log *log,
+                    PairStats *stats, Err *err);
 
 #endif

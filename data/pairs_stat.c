@@ -1,6 +1,7 @@
 /* Looking at the picture files of a list without opening them. */
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/progress.h"
 #include "data/checksum.h"
 #include "data/pairs.h"
 
@@ -22,6 +23,7 @@ typedef struct {
     const RootFiles *files;
     Record *records;
     int *errors; /* errno where bytes is -1 */
+    Progress *progress;
 } StatWork;
 
 static void stat_picture(void *context, int64_t index)
@@ -41,6 +43,7 @@ static void stat_picture(void *context, int64_t index)
         record->nanoseconds = stamp.nanoseconds;
     }
     free(path);
+    progress_advance(work->progress, 1, NULL);
 }
 
 static int name_missing(const StatWork *work, int64_t missing, int64_t pictures, Err *err)
@@ -66,15 +69,19 @@ static int name_missing(const StatWork *work, int64_t missing, int64_t pictures,
     return -1;
 }
 
-int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, PairStats *stats,
-                    Err *err)
+int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, Log *log,
+                    PairStats *stats, Err *err)
 {
     int64_t pictures = list->count * MODALITIES;
     StatWork work = {.list = list,
                      .files = files,
                      .records = mem_zeroed((size_t)pictures, sizeof(Record)),
                      .errors = mem_zeroed((size_t)pictures, sizeof(int))};
+    char *label = mem_format("Looking at the files of %s: ", list->name);
+    work.progress = progress_open(log, label, "files", pictures);
     pool_run(pool, pictures, stat_picture, &work);
+    progress_close(work.progress);
+    free(label);
     int64_t missing = 0;
     *stats = (PairStats){.pictures = pictures};
     for (int64_t i = 0; i < pictures; i++) {
@@ -88,7 +95,7 @@ int pairs_stat_from(const PairList *list, const RootFiles *files, Pool *pool, Pa
     return rc;
 }
 
-int pairs_stat(const PairList *list, Pool *pool, PairStats *stats, Err *err)
+int pairs_stat(const PairList *list, Pool *pool, Log *log, PairStats *stats, Err *err)
 {
-    return pairs_stat_from(list, &root_files_on_disk, pool, stats, err);
+    return pairs_stat_from(list, &root_files_on_disk, pool, log, stats, err);
 }

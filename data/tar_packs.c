@@ -211,7 +211,7 @@ static Pack *build_pack(const Job *job, const Tar *tar, const PairSet *set, Err 
     if (pairs_read_from(&list, &files, job->path, set, err) != 0) {
         return NULL;
     }
-    if (pairs_stat_from(&list, &files, job->settings->pool, &stats, err) == 0) {
+    if (pairs_stat_from(&list, &files, job->settings->pool, NULL, &stats, err) == 0) {
         pack = pack_open_current(&list, &stats, job->settings, job->cache_dir);
         char *name = pack_file_name(list.name, job->settings->resize);
         char *path = path_join(job->cache_dir, name);

@@ -30,7 +30,7 @@ static Pack *build_pack(const char *data_root, const char *path, int resize, Err
     }
     Pack *pack = NULL;
     PackSettings settings = {.resize = resize, .pool = pool};
-    if (pairs_stat(&list, pool, &stats, err) == 0 &&
+    if (pairs_stat(&list, pool, NULL, &stats, err) == 0 &&
         pack_build(&list, &stats, &pack_source_folder, &settings, path, err) == 0) {
         pack = pack_open(path, err);
     }

@@ -127,7 +127,7 @@ static void check_list(const char *folder, const char *dataset, Split split, boo
     free(names);
     Pool *pool = pool_open(1);
     PairStats stats;
-    if (pairs_stat(&list, pool, &stats, &err) != 0) {
+    if (pairs_stat(&list, pool, NULL, &stats, &err) != 0) {
         fail_msg("%s", err.text);
     }
     pool_close(pool);

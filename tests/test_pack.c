@@ -152,7 +152,7 @@ static void the_file_does_not_depend_on_the_threads(void **state)
     Fixture *f = *state;
     Err err = {0};
     PairStats stats;
-    assert_int_equal(pairs_stat(&f->list, f->pool, &stats, &err), 0);
+    assert_int_equal(pairs_stat(&f->list, f->pool, NULL, &stats, &err), 0);
     char *bytes[2];
     size_t size[2];
     for (int i = 0; i < 2; i++) {
@@ -243,7 +243,7 @@ static void stale_packs_are_built_again(void **state)
     expect_rebuild(f, "truncated");
 
     PairStats stats;
-    assert_int_equal(pairs_stat(&f->list, f->pool, &stats, &err), 0);
+    assert_int_equal(pairs_stat(&f->list, f->pool, NULL, &stats, &err), 0);
     PackSettings other = {.resize = 48, .pool = f->pool};
     assert_int_equal(pack_build(&f->list, &stats, &pack_source_folder, &other, f->path, &err), 0);
     expect_rebuild(f, "it was built for another size");

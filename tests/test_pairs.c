@@ -1,4 +1,5 @@
 /* Lists: every published form, every slip a list can have, and what is said about missing files. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "data/pairs.h"
@@ -6,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -231,7 +233,7 @@ static PairStats stat_list(const char *root, Pool *pool)
     PairList list = read_list(root, "synROD", SPLIT_TRAIN, false);
     PairStats stats;
     Err err = {0};
-    assert_int_equal(pairs_stat(&list, pool, &stats, &err), 0);
+    assert_int_equal(pairs_stat(&list, pool, NULL, &stats, &err), 0);
     pairs_free(&list);
     return stats;
 }
@@ -273,6 +275,44 @@ static void the_digest_follows_every_change(void **state)
     pool_close(pool);
 }
 
+/* Every look at the clock is a second later than the one before. */
+double clock_seconds(void)
+{
+    static atomic_int now;
+    return atomic_fetch_add(&now, 1);
+}
+
+double clock_unix(void)
+{
+    return clock_seconds();
+}
+
+static void slow_files_are_looked_at_with_progress(void **state)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *notes = open_memstream(&text, &bytes);
+    assert_non_null(notes);
+    Log *log = log_open(stdout, notes);
+    fixture_write(*state, "synROD/a/rgb/1.png", "x");
+    fixture_write(*state, "synROD/a/depth/1.png", "x");
+    fixture_write(*state, TRAIN_LIST,
+                  "a/***/1.png 0\na/***/1.png 0\na/***/1.png 0\na/***/1.png 0\n");
+    PairList list = read_list(*state, "synROD", SPLIT_TRAIN, false);
+    Pool *pool = pool_open(2);
+    PairStats stats;
+    Err err = {0};
+    assert_int_equal(pairs_stat(&list, pool, log, &stats, &err), 0);
+    log_close(log);
+    assert_int_equal(fclose(notes), 0);
+    assert_non_null(strstr(text, "Looking at the files of synROD-train: "));
+    assert_non_null(strstr(text, "/8 ["));
+    assert_non_null(strstr(text, " files/s]\n"));
+    pool_close(pool);
+    pairs_free(&list);
+    free(text);
+}
+
 static void missing_pictures_are_named_and_counted(void **state)
 {
     char *text = mem_string("");
@@ -292,7 +332,7 @@ static void missing_pictures_are_named_and_counted(void **state)
     Pool *pool = pool_open(2);
     PairStats stats;
     Err err = {0};
-    assert_int_equal(pairs_stat(&list, pool, &stats, &err), -1);
+    assert_int_equal(pairs_stat(&list, pool, NULL, &stats, &err), -1);
     assert_non_null(strstr(err.text, "9 of the 20 pictures in this list are missing"));
     assert_non_null(strstr(err.text, "(No such file or directory): a/depth/1.png, a/depth/2.png, "
                                      "a/depth/3.png, a/depth/4.png, a/depth/5.png, ...; unpack"));
@@ -314,6 +354,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_data_set_is_known, set_up, tear_down),
         cmocka_unit_test_setup_teardown(class_names_come_from_the_folders, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_digest_follows_every_change, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(slow_files_are_looked_at_with_progress, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missing_pictures_are_named_and_counted, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

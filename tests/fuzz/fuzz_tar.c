@@ -27,7 +27,7 @@ static void use_list(const Tar *tar, const char *path, const PairSet *set, Pool 
     PairStats stats;
     RootFiles files = tar_files(tar);
     if (pairs_read_from(&list, &files, path, set, &err) == 0) {
-        pairs_stat_from(&list, &files, pool, &stats, &err);
+        pairs_stat_from(&list, &files, pool, NULL, &stats, &err);
         use_pictures(tar, &list);
         pairs_free(&list);
     }

@@ -205,9 +205,14 @@ class PytorchTest(unittest.TestCase):
                 torch.save(changed, run / "checkpoint.pth")
                 self.assert_one_line(self.train(*arguments, "--resume"), "cannot resume",
                                      "checkpoint.pth", part)
-        torch.save(saved, run / "checkpoint.pth")
+        # As the program leaves it that is interrupted while it saves.
+        torch.save(saved, run / "checkpoint.pth.old")
+        whole = (run / "checkpoint.pth.old").read_bytes()
+        (run / "checkpoint.pth").write_bytes(whole[:len(whole) // 2])
         resumed = self.train(*arguments, "--resume")
         self.assert_fine(resumed)
+        self.assertIn("checkpoint.pth: ", resumed.stderr)
+        self.assertIn("falling back to the checkpoint before it, checkpoint.pth.old", resumed.stderr)
         self.assertRegex(resumed.stdout, r"Loaded checkpoint saved at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\. "
                                          r"Resuming from epoch 1\nEpoch 2 / 2\n")
         self.assertTrue((run / "checkpoint.safetensors").exists())

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define NEWEST "checkpoint.pth"
 #define OLD    NEWEST ".old"
@@ -32,6 +33,32 @@ bool checkpoint_pth_exists(const char *folder)
     bool there = path != NULL;
     free(path);
     return there;
+}
+
+/* Opens the file, or the one before where the program was interrupted while it wrote the newest:
+ * it keeps the old one until the new one is whole. *path: the file's; a new string. */
+static int open_whole(const char *folder, PthCheckpoint *checkpoint, char **path, Log *log,
+                      Err *err)
+{
+    *path = find(folder);
+    if (pth_checkpoint_open(checkpoint, *path, err) == 0) {
+        return 0;
+    }
+    char *old = path_join(folder, OLD);
+    if (strcmp(*path, old) == 0 || !path_is_file(old)) {
+        free(old);
+        return -1;
+    }
+    Err old_err = {""};
+    int rc = pth_checkpoint_open(checkpoint, old, &old_err);
+    if (rc == 0) {
+        log_warning(log, "%s; falling back to the checkpoint before it, " OLD, err->text);
+    } else {
+        err_context(err, "neither checkpoint can be used: %s; and", old_err.text);
+    }
+    free(*path);
+    *path = old;
+    return rc;
 }
 
 /* A rate is computed from two settings, so it may differ in its last bit. NAN: the file does not
@@ -69,8 +96,8 @@ int checkpoint_pth_restore(const char *folder, Net *net, const Settings *setting
                            int64_t steps_per_epoch, CheckpointState *state, Log *log, Err *err)
 {
     PthCheckpoint checkpoint;
-    char *path = find(folder);
-    int rc = pth_checkpoint_open(&checkpoint, path, err);
+    char *path;
+    int rc = open_whole(folder, &checkpoint, &path, log, err);
     if (rc == 0) {
         rc = check_optimizers(&checkpoint, settings, err);
         if (rc == 0) {

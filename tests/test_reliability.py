@@ -190,7 +190,7 @@ class ReliabilityTest(unittest.TestCase):
         logdir = self.folder / "locked"
         process = self.start(logdir, "--epochs", 100000)
         second = self.train(logdir, "--epochs", 100000, "--resume")
-        self.assert_refused(second, "another process may be training", f"process {process.pid} on",
+        self.assert_refused(second, "cannot be locked for this run", f"process {process.pid} on",
                             "--suffix")
         process.kill()
         process.communicate()

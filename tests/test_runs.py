@@ -453,6 +453,10 @@ class RunTest(unittest.TestCase):
         blocker.write_text("")
         self.assert_one_line(self.train(blocker / "logs"), "--logdir", blocker)
 
+    def test_full_disk_is_no_other_process(self):
+        result = self.train(self.folder / "no-room", preexec_fn=limit_file_size(0))
+        self.assert_one_line(result, "cannot be locked for this run", "run.lock: cannot write: ")
+
     def test_full_disk_while_checkpointing(self):
         logdir = self.folder / "full"
         self.kill_after_epoch(logdir, 1)

@@ -23,10 +23,11 @@ static int take_lock(Run *run, Err *err)
     if (run->lock) {
         return 0;
     }
-    return err_context(err,
-                       "%s: another process may be training in this folder (wait for it to end, or "
-                       "name another run with --suffix)",
-                       run->folder);
+    return err_context(
+        err,
+        "%s: cannot be locked for this run (if another process trains in it, wait for "
+        "it to end, or name another run with --suffix)",
+        run->folder);
 }
 
 void run_locate(Run *run, const Settings *settings, const char *name, Log *log)

@@ -268,6 +268,13 @@ static void bad_values_are_named(void **state)
 static void check_looks_at_values_together(void **state)
 {
     (void)state;
+    assert_refused("--data_root d --weight_decay 1e39",
+                   "weight_decay 1e+39 is not finite in single precision: give a smaller number");
+    assert_refused(
+        "--data_root d --lr 1e20 --lr_mult 1e20",
+        "lr times lr_mult 1e+40 is not finite in single precision: give a smaller number");
+    assert_refused("--data_root d --dropout_p 0.999999999",
+                   "dropout_p 0.999999999 is 1 in single precision: give a smaller share");
     assert_refused("--data_root d --crop_size 300",
                    "crop_size 300 is larger than image_size 256: pictures of 256 pixels cannot be "
                    "cropped to more");

@@ -5,6 +5,7 @@
 #include "train/settings_table.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,6 +63,31 @@ static int check_each(const Settings *settings, Err *err)
     return rc;
 }
 
+/* The network computes in single precision, where a number may be infinite or a share 1. */
+static int check_single_precision(const Settings *settings, Err *err)
+{
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"lr", settings->lr},
+                   {"lr times lr_mult", settings->lr * settings->lr_mult},
+                   {"weight_decay", settings->weight_decay},
+                   {"weight_rot", settings->weight_rot},
+                   {"weight_ent", settings->weight_ent}};
+    char text[TEXT_DOUBLE_SIZE];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (!isfinite((float)numbers[i].value)) {
+            return err_set(err, "%s %s is not finite in single precision: give a smaller number",
+                           numbers[i].name, text_double(numbers[i].value, text));
+        }
+    }
+    if ((float)settings->dropout_p >= 1) {
+        return err_set(err, "dropout_p %s is 1 in single precision: give a smaller share",
+                       text_double(settings->dropout_p, text));
+    }
+    return 0;
+}
+
 int settings_check(const Settings *settings, Err *err)
 {
     if (check_each(settings, err) != 0) {
@@ -76,6 +102,9 @@ int settings_check(const Settings *settings, Err *err)
                        "crop_size %d is larger than image_size %d: pictures of %d pixels cannot be "
                        "cropped to more",
                        settings->crop_size, settings->image_size, settings->image_size);
+    }
+    if (check_single_precision(settings, err) != 0) {
+        return -1;
     }
     char *name = settings_run_name(settings);
     size_t length = strlen(name);

@@ -424,6 +424,14 @@ class RunTest(unittest.TestCase):
                     self.assertRegex(result.stderr,
                                      rf"^{program}: [^\n]+ \({program} -h explains the options\)\n$")
 
+    def test_memory_that_does_not_suffice_is_told(self):
+        # More than a process can have, whatever the machine.
+        result = self.train(self.folder / "huge", "--batch_size", 65536, "--image_size", 4096,
+                            "--crop_size", 4096, "--arch_width", 16,
+                            env=dict(os.environ, ASAN_OPTIONS="allocator_may_return_null=1"))
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertRegex(result.stderr.splitlines()[-1], "memory does not suffice: .* smaller batch")
+
     def test_missing_data(self):
         missing = self.folder / "not-there"
         logdir = self.folder / "missing"

@@ -36,10 +36,15 @@ static void cpu_memory(const Backend *be, size_t *free_bytes, size_t *total_byte
 
 static void *cpu_alloc(Backend *be, size_t bytes)
 {
-    (void)be;
     void *memory = NULL;
     if (posix_memalign(&memory, DEVICE_ALIGNMENT, bytes ? bytes : 1) != 0) {
-        fatal("out of memory: could not get %zu more bytes for the CPU backend", bytes);
+        const double mib = 1 << 20;
+        size_t free_bytes;
+        size_t total_bytes;
+        cpu_memory(be, &free_bytes, &total_bytes);
+        fatal("this machine's memory does not suffice: %.0f MiB are needed, %.0f of %.0f MiB are "
+              "free; choose a smaller batch, or end other programs",
+              (double)bytes / mib, (double)free_bytes / mib, (double)total_bytes / mib);
     }
     return memory;
 }

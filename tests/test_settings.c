@@ -268,6 +268,9 @@ static void bad_values_are_named(void **state)
 static void check_looks_at_values_together(void **state)
 {
     (void)state;
+    assert_refused("--data_root d --arch_width 3",
+                   "arch_width 3 is not possible: three channels are "
+                   "taken for a picture's; give another number");
     assert_refused("--data_root d --weight_decay 1e39",
                    "weight_decay 1e+39 is not finite in single precision: give a smaller number");
     assert_refused(

@@ -103,6 +103,11 @@ int settings_check(const Settings *settings, Err *err)
                        "cropped to more",
                        settings->crop_size, settings->image_size, settings->image_size);
     }
+    if (settings->arch_width == 3) {
+        return err_set(err,
+                       "arch_width 3 is not possible: three channels are taken for a picture's; "
+                       "give another number");
+    }
     if (check_single_precision(settings, err) != 0) {
         return -1;
     }

@@ -10,8 +10,31 @@
 #include "data/picture.h"
 #include "data/tar_packs.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number)
+{
+    stop_signal = number;
+}
+
+/* A build removes what it has begun. A second signal ends the process at once. */
+static void catch_signals(void)
+{
+    static const int caught[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof caught / sizeof *caught; i++) {
+        struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_RESETHAND};
+        struct sigaction before;
+        sigemptyset(&action.sa_mask);
+        /* What nohup and "&" have made it ignore stays ignored. */
+        if (sigaction(caught[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+            sigaction(caught[i], &action, NULL);
+        }
+    }
+}
 
 typedef enum { BUILD, VERIFY, INFO, EXTRACT } Action;
 
@@ -140,8 +163,12 @@ static int build(const Options *options, Pool *pool, Log *log, Err *err)
                             {options->target, SPLIT_TRAIN, options->smallset}};
     enum { SETS = sizeof sets / sizeof *sets };
     Pack *packs[SETS] = {NULL};
-    PackSettings settings = {
-        .resize = options->image_size, .skip_bad = options->skip_bad, .pool = pool, .log = log};
+    PackSettings settings = {.resize = options->image_size,
+                             .skip_bad = options->skip_bad,
+                             .stop = &stop_signal,
+                             .pool = pool,
+                             .log = log};
+    catch_signals();
     char *cache_dir = options->cache_dir ? mem_string(options->cache_dir)
                                          : pack_default_cache_dir(options->data_root);
     int rc = path_is_file(options->data_root)

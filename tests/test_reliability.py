@@ -98,28 +98,46 @@ class ReliabilityTest(unittest.TestCase):
                 self.assertIn("Loaded checkpoint", resumed.stdout)
                 self.assert_equals_whole(logdir)
 
+    def many_pairs(self):
+        """A data root whose training set takes a while to pack."""
+        data = self.folder / "many"
+        if not data.exists():
+            shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("*.pack"))
+            listed = next((data / "synROD").glob("*train1.txt"))
+            listed.write_text(listed.read_text() * 2000)
+        return data
+
+    def signal_while_packing(self, number, command, cache):
+        """Sends a signal once a pack is begun, and sees that nothing is left. Returns status and lines."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not list(cache.glob("*.tmp")):
+            self.assertIsNone(process.poll())
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(list(cache.glob("*.tmp")) + list(cache.glob("*.pack")), [])
+        return process.returncode, stderr.strip().splitlines()
+
     def test_signal_while_packing(self):
         """Nothing is left of the pack, and the status is that of every run that may go on."""
-        data = self.folder / "many"
-        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("*.pack"))
-        listed = next((data / "synROD").glob("*train1.txt"))
-        listed.write_text(listed.read_text() * 2000)
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(signal=number.name):
                 logdir, cache = self.folder / "packing", self.folder / ("packs-" + number.name)
-                process = subprocess.Popen(self.command(logdir, "--cache_dir", cache, data=data),
-                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-                while not list(cache.glob("*.tmp")):
-                    self.assertIsNone(process.poll())
-                    time.sleep(0.01)
-                process.send_signal(number)
-                _, stderr = process.communicate(timeout=60)
-                self.assertEqual(process.returncode, STOPPED, stderr)
-                before_last, last = stderr.strip().splitlines()[-2:]
-                self.assertIn("interrupted while packing", before_last)
-                self.assertIn(number.name, last)
-                self.assertIn("The same command", last)
-                self.assertEqual(list(cache.glob("*.tmp")) + list(cache.glob("*.pack")), [])
+                command = self.command(logdir, "--cache_dir", cache, data=self.many_pairs())
+                status, lines = self.signal_while_packing(number, command, cache)
+                self.assertEqual(status, STOPPED, lines)
+                self.assertIn("interrupted while packing", lines[-2])
+                self.assertIn(number.name, lines[-1])
+                self.assertIn("The same command", lines[-1])
+
+    def test_signal_while_packing_ahead_of_time(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(signal=number.name):
+                cache = self.folder / ("ahead-" + number.name)
+                command = [BUILD / "pack", "--data_root", self.many_pairs(), "--cache_dir", cache]
+                status, lines = self.signal_while_packing(number, command, cache)
+                self.assertEqual(status, 1, lines)
+                self.assertIn("pack: interrupted while packing synROD-train", lines[-1])
 
     def start_slow(self, name):
         """A run whose first step takes minutes, in that step."""

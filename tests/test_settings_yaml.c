@@ -1,7 +1,9 @@
 /* Settings as YAML files: errors with their line, what wins over what, and the way there and back.
  */
 #include "base/mem.h"
+#include "base/path.h"
 #include "train/settings.h"
+#include "train/settings_table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -191,6 +193,18 @@ static void the_configurations_are_right(void **state)
     Settings initial = settings_default();
     initial.data_root = mem_string("d");
     Settings listed = read_config("default.yaml");
+    char *path = mem_format("%s/../configs/default.yaml", RODEO_TEST_DATA);
+    char *text = path_read(path, NULL, NULL);
+    assert_non_null(text);
+    for (size_t i = 0; i < setting_count(); i++) {
+        char *line = mem_format("\n%s:", setting_at(i)->name);
+        if (!strstr(text, line)) {
+            fail_msg("%s does not list %s", path, setting_at(i)->name);
+        }
+        free(line);
+    }
+    free(text);
+    free(path);
     char *expected = settings_to_yaml(&initial);
     char *actual = settings_to_yaml(&listed);
     assert_string_equal(actual, expected);

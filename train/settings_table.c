@@ -58,7 +58,8 @@ static const Setting table[] = {
      .help = "Go on from the run's checkpoint if there is one, else start anew"},
     {AT(epochs), .kind = SETTING_INT, .group = GROUP_RUN, .value = "COUNT", .initial = "40",
      .low = 1, .high = 1000000, .help = "How many times the source data set is passed through"},
-    {AT(checkpoint_minutes), .kind = SETTING_REAL, .group = GROUP_RUN, .value = "MINUTES",
+    /* A longer word, and argp would put the text's first line at the margin. */
+    {AT(checkpoint_minutes), .kind = SETTING_REAL, .group = GROUP_RUN, .value = "MIN",
      .initial = "5.0", .low = 0, .high = INFINITY,
      .help = "Besides at the end of every epoch, write a checkpoint this often, in the background; "
              "fractions are allowed, 0 means after every step"},

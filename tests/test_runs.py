@@ -417,6 +417,7 @@ class RunTest(unittest.TestCase):
                 self.assertEqual((text.returncode, text.stderr), (0, ""))
                 self.assertIn("-h, --help", text.stdout)
                 self.assertNotRegex(text.stdout, r"(?m)^ {30,}--")  # an option, moved from its place
+                self.assertNotRegex(text.stdout, r"(?m)^(/content|experiments)/")  # a broken command
                 self.assertEqual(call(program, "-h").stdout, text.stdout)
                 self.assertRegex(call(program, "--version").stdout, r"^rodeo \d+\.\d+\.\d+\n$")
                 for arguments in (["--nonsense"], ["-x"], ["-b", "1"], ["a", "b", "c", "d"]):

@@ -46,8 +46,7 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
         .summary = "Evaluates a trained network: prints accuracy on the source test set and on "
                    "the target set, in all and class by class, and writes confusion matrices (CSV "
                    "and PNG) and every prediction (CSV).",
-        .ending = "Example:\n  build/evaluate --data_root ROD-synROD --checkpoint "
-                  "experiments/RUN/checkpoint.safetensors",
+        .ending = "Example:\n  build/evaluate --data_root ROD-synROD --checkpoint experiments/RUN",
         .options = list,
     };
     if (args_parse(&args, argc, argv, err) != 0) {

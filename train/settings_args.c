@@ -98,8 +98,8 @@ int settings_parse(Settings *settings, int argc, char **argv, Err *err)
         .ending =
             "Options may be shortened as long as they stay unambiguous (--epoch=40).\n\n"
             "In a Colab cell, with the data set unpacked on the machine and Drive mounted:\n\n"
-            "  !./build/train --data_root /content/datasets/ROD-synROD --logdir "
-            "/content/drive/MyDrive/ --resume | tee synRODtoROD.txt -a\n",
+            "  !./build/train --data_root /content/datasets/ROD-synROD \\\n"
+            "      --logdir /content/drive/MyDrive/ --resume | tee synRODtoROD.txt -a\n",
         .options = options,
     };
     int rc = args_parse(&args, argc, argv, err);

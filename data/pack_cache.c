@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FUSE_MAGIC 0x65735546 /* FUSE_SUPER_MAGIC of linux/magic.h */
@@ -90,21 +91,31 @@ Pack *pack_open_current(const PairList *list, const PairStats *stats, const Pack
     return pack;
 }
 
-int pack_lock_folder(const char *folder, Log *log)
+int pack_lock_folder(const char *folder, const PackSettings *settings, int *fd, Err *err)
 {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        return fd;
+    const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+    bool told = false;
+    *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        bool busy = errno == EWOULDBLOCK;
+        bool stopped = settings->stop && *settings->stop;
+        if (!busy || stopped) {
+            close(*fd);
+            *fd = -1;
+            return busy ? err_set(err,
+                                  "%s: interrupted while waiting for another program that builds "
+                                  "a pack here: the same command starts again",
+                                  folder)
+                        : 0;
+        }
+        if (!told && settings->log) {
+            log_note(settings->log, "%s: another program is building a pack here, waiting for it",
+                     folder);
+        }
+        told = true;
+        nanosleep(&pause, NULL);
     }
-    bool busy = errno == EWOULDBLOCK;
-    if (busy && log) {
-        log_note(log, "%s: another program is building a pack here, waiting for it", folder);
-    }
-    if (!busy || flock(fd, LOCK_EX) != 0) {
-        close(fd);
-        return -1;
-    }
-    return fd;
+    return 0;
 }
 
 Pack *pack_open_or_build(const PairList *list, const PackSettings *settings, const char *cache_dir,
@@ -115,9 +126,12 @@ Pack *pack_open_or_build(const PairList *list, const PackSettings *settings, con
         path_make_folders(cache_dir, err) != 0) {
         return NULL;
     }
+    int lock;
+    if (pack_lock_folder(cache_dir, settings, &lock, err) != 0) {
+        return NULL;
+    }
     char *name = pack_file_name(list->name, settings->resize);
     char *path = path_join(cache_dir, name);
-    int lock = pack_lock_folder(cache_dir, settings->log);
     Pack *pack = open_current(list->name, &stats, settings, path);
     if (!pack && pack_build(list, &stats, &pack_source_folder, settings, path, err) == 0) {
         pack = pack_open(path, err);

@@ -265,9 +265,9 @@ int tar_open_packs(const char *path, const PairSet *sets, int count, const char 
                .cache_dir = cache_dir,
                .settings = settings,
                .record = record_path(path, cache_dir)};
-    int lock = pack_lock_folder(cache_dir, settings->log);
-    int rc = 0;
-    if (!find_packs(&job, packs)) {
+    int lock = -1;
+    int rc = pack_lock_folder(cache_dir, settings, &lock, err);
+    if (rc == 0 && !find_packs(&job, packs)) {
         rc = build_packs(&job, packs, err);
     }
     if (lock >= 0) {

@@ -2,6 +2,8 @@
 
 Usage: test_reliability.py BUILD_FOLDER. Needs Python's standard library only.
 """
+import fcntl
+import os
 import pathlib
 import shutil
 import signal
@@ -138,6 +140,27 @@ class ReliabilityTest(unittest.TestCase):
                 status, lines = self.signal_while_packing(number, command, cache)
                 self.assertEqual(status, 1, lines)
                 self.assertIn("pack: interrupted while packing synROD-train", lines[-1])
+
+    def test_signal_while_another_program_packs(self):
+        cache = self.folder / "busy"
+        cache.mkdir()
+        folder = os.open(cache, os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        commands = (([BUILD / "pack", "--data_root", self.data, "--cache_dir", cache], 1),
+                    (self.command(self.folder / "busy-log", "--cache_dir", cache), STOPPED))
+        for command, status in commands:
+            with self.subTest(program=command[0]):
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                           text=True)
+                self.assertIn("another program is building a pack here", process.stderr.readline())
+                start = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                _, stderr = process.communicate(timeout=60)
+                self.assertLess(time.monotonic() - start, 5)
+                self.assertEqual(process.returncode, status, stderr)
+                self.assertIn("interrupted while waiting for another program", stderr)
+                self.assertEqual(list(cache.iterdir()), [])
 
     def start_slow(self, name):
         """A run whose first step takes minutes, in that step."""

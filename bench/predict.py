@@ -112,7 +112,7 @@ def trunk(count, N, training):
             for passes in norms:
                 count.norm(forward, elements, passes)
             if training:
-                backward = [5, 8 if last else 10] + ([5] if stride == 2 else [])
+                backward = [5, 7 if last else 8] + ([5] if stride == 2 else [])
                 for passes in backward:
                     count.norm("bprop", elements, passes)
             side, channels = out, K

@@ -143,13 +143,14 @@ void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, cons
         work_batchnorm(be, s, 2 + (residual != NULL)));
 }
 
-/* Reduction and input gradient both read x, dy, dy_add and, where a residual was added, y; the
- * second writes dx and dresidual. */
+/* Reduction and input gradient both read x, dy and dy_add; the second writes dx. Where there was a
+ * residual, the first reads y as well and writes dresidual, which the second reads in place of dy
+ * and dy_add. */
 static int batchnorm_bprop_passes(const BatchNormShape *s, const void *dy_add,
                                   const void *dresidual)
 {
-    int read = 2 + (dy_add != NULL) + (s->relu && dresidual != NULL);
-    return 2 * read + 1 + (dresidual != NULL);
+    int gradients = 1 + (dy_add != NULL);
+    return dresidual != NULL ? (1 + gradients + s->relu) + 1 + 2 + 1 : 2 * (1 + gradients) + 1;
 }
 
 void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,

@@ -138,14 +138,21 @@ template <typename T, int V> __device__ static inline void load(const T *p, floa
     unpack<T, V>(load_words<T, V>(p), x);
 }
 
-template <typename T, int V> __device__ static inline void store(T *p, const float x[V])
+/* V float32 values as elements. */
+template <typename T, int V> __device__ static inline Packed<T, V> pack(const float x[V])
 {
     Packed<T, V> packed;
 #pragma unroll
     for (int i = 0; i < V; i++) {
         packed.element[i] = from_float<T>(x[i]);
     }
-    *reinterpret_cast<Packed<T, V> *>(p) = packed;
+    return packed;
+}
+
+/* The same in memory from p on, which is aligned to V elements. */
+template <typename T, int V> __device__ static inline void store(T *p, const float x[V])
+{
+    *reinterpret_cast<Packed<T, V> *>(p) = pack<T, V>(x);
 }
 
 /* The longest vector of T, at most 16 bytes, that divides C: 8, 4, 2 or 1 elements. */

@@ -122,15 +122,25 @@ static void require_batchnorm(const char *op, const BatchNormShape *s, int64_t l
     }
 }
 
+static void require_mask(const char *op, bool wanted, const uint8_t *mask)
+{
+    if (wanted != (mask != NULL)) {
+        fatal("%s: %s, though there %s a residual and a ReLU", op, wanted ? "no mask" : "a mask",
+              wanted ? "are" : "are not both");
+    }
+}
+
 void op_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
                         const float *gamma, const float *beta, float *running_mean,
-                        float *running_var, float *batch_mean, float *batch_invstd, void *y)
+                        float *running_var, float *batch_mean, float *batch_invstd, void *y,
+                        uint8_t *mask)
 {
     require_batchnorm(__func__, s, 2);
     REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, batch_mean, batch_invstd, y);
+    require_mask(__func__, s->relu && residual != NULL, mask);
     RUN(batchnorm_train(be, s, x, residual, gamma, beta, running_mean, running_var, batch_mean,
-                        batch_invstd, y),
-        work_batchnorm(be, s, 3 + (residual != NULL)));
+                        batch_invstd, y, mask),
+        work_batchnorm(be, s, 3 + (residual != NULL), mask != NULL));
 }
 
 void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
@@ -140,32 +150,31 @@ void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, cons
     require_batchnorm(__func__, s, 1);
     REQUIRE_POINTERS(x, gamma, beta, running_mean, running_var, y);
     RUN(batchnorm_eval(be, s, x, residual, gamma, beta, running_mean, running_var, y),
-        work_batchnorm(be, s, 2 + (residual != NULL)));
+        work_batchnorm(be, s, 2 + (residual != NULL), false));
 }
 
 /* Reduction and input gradient both read x, dy and dy_add; the second writes dx. Where there was a
- * residual, the first reads y as well and writes dresidual, which the second reads in place of dy
- * and dy_add. */
-static int batchnorm_bprop_passes(const BatchNormShape *s, const void *dy_add,
-                                  const void *dresidual)
+ * residual, the first writes dresidual, which the second reads in place of dy and dy_add. */
+static int batchnorm_bprop_passes(const void *dy_add, const void *dresidual)
 {
     int gradients = 1 + (dy_add != NULL);
-    return dresidual != NULL ? (1 + gradients + s->relu) + 1 + 2 + 1 : 2 * (1 + gradients) + 1;
+    return dresidual != NULL ? (1 + gradients) + 1 + 2 + 1 : 2 * (1 + gradients) + 1;
 }
 
-void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
+void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const uint8_t *mask,
                         const void *dy, const void *dy_add, const float *gamma, const float *beta,
                         const float *batch_mean, const float *batch_invstd, bool accumulate,
                         void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
     require_batchnorm(__func__, s, 2);
-    REQUIRE_POINTERS(x, y, dy, gamma, beta, batch_mean, batch_invstd, dx, dgamma, dbeta);
+    REQUIRE_POINTERS(x, dy, gamma, beta, batch_mean, batch_invstd, dx, dgamma, dbeta);
+    require_mask(__func__, s->relu && dresidual != NULL, mask);
     if (dx == dresidual) {
         fatal("%s: dx and dresidual are the same memory", __func__);
     }
-    RUN(batchnorm_bprop(be, s, x, y, dy, dy_add, gamma, beta, batch_mean, batch_invstd, accumulate,
-                        dx, dresidual, dgamma, dbeta),
-        work_batchnorm(be, s, batchnorm_bprop_passes(s, dy_add, dresidual)));
+    RUN(batchnorm_bprop(be, s, x, mask, dy, dy_add, gamma, beta, batch_mean, batch_invstd,
+                        accumulate, dx, dresidual, dgamma, dbeta),
+        work_batchnorm(be, s, batchnorm_bprop_passes(dy_add, dresidual), mask != NULL));
 }
 
 /* ---- stem ------------------------------------------------------------------------------------ */

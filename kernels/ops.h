@@ -82,12 +82,27 @@ typedef struct {
     bool relu;
 } BatchNormShape;
 
+/* Where there is a residual, x alone does not tell the backward pass where the ReLU passed, and y
+ * is long to read: its mask tells it. Element i of y has bit i mod m of byte i / m, set unless
+ * y <= 0, so a NaN passed; a byte's other bits are 0. m neighbouring channels share a byte: */
+static inline int batchnorm_mask_channels(int C)
+{
+    return C % 8 == 0 ? 8 : C % 4 == 0 ? 4 : 1;
+}
+
+/* Bytes of the mask of a y [rows, C]. */
+static inline int64_t batchnorm_mask_bytes(int64_t rows, int C)
+{
+    return rows * (C / batchnorm_mask_channels(C));
+}
+
 /* Training. residual [groups, rows, C] or NULL. gamma, beta, running_mean, running_var [C];
- * batch_mean and batch_invstd [groups, C] are kept for the backward pass. y may be x or residual.
- * rows must be at least 2. */
+ * batch_mean and batch_invstd [groups, C] are kept for the backward pass, and so is y's mask, NULL
+ * unless there are both a residual and a ReLU. y may be x or residual. rows must be at least 2. */
 void op_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
                         const float *gamma, const float *beta, float *running_mean,
-                        float *running_var, float *batch_mean, float *batch_invstd, void *y);
+                        float *running_var, float *batch_mean, float *batch_invstd, void *y,
+                        uint8_t *mask);
 
 /* Evaluation: normalises with the running statistics; groups and rows only give the size. */
 void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
@@ -95,12 +110,12 @@ void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, cons
                        const float *running_var, void *y);
 
 /* Backward of op_batchnorm_train. The gradient of y is dy, or dy + dy_add where dy_add is not NULL
- * (an output that two places read). y decides where the ReLU passed (backends may compute it anew
- * from x and beta where there was no residual). Writes dx and, if dresidual is
- * not NULL, the residual's gradient (the gradient of y after the ReLU's mask); NULL says that there
- * was no residual. dgamma, dbeta [C]
- * sum over all groups, = or +=. dx or dresidual may be dy or dy_add, but not each other. */
-void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
+ * (an output that two places read). Where the ReLU passed, mask tells if there was a residual, and
+ * if there was none (mask NULL) x, from which y is computed anew, to the bit. Writes dx and, if
+ * dresidual is not NULL, the residual's gradient (the gradient of y after the ReLU's mask); NULL
+ * says that there was no residual. dgamma, dbeta [C] sum over all groups, = or +=. dx or dresidual
+ * may be dy or dy_add, but not each other. */
+void op_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const uint8_t *mask,
                         const void *dy, const void *dy_add, const float *gamma, const float *beta,
                         const float *batch_mean, const float *batch_invstd, bool accumulate,
                         void *dx, void *dresidual, float *dgamma, float *dbeta);

@@ -34,9 +34,11 @@ OpWork work_linear(const Backend *be, const LinearShape *s, size_t weight_bytes)
     return work;
 }
 
-OpWork work_batchnorm(const Backend *be, const BatchNormShape *s, int passes)
+OpWork work_batchnorm(const Backend *be, const BatchNormShape *s, int passes, bool mask)
 {
-    OpWork work = {.bytes = activation(be) * passes * s->groups * (double)s->rows * s->C};
+    int64_t rows = s->groups * s->rows;
+    OpWork work = {.bytes = activation(be) * passes * (double)rows * s->C +
+                            (mask ? (double)batchnorm_mask_bytes(rows, s->C) : 0.0)};
     snprintf(work.shape, sizeof work.shape, "%d x %lld x %d, %d passes", s->groups,
              (long long)s->rows, s->C, passes);
     return work;

@@ -14,7 +14,7 @@ OpWork work_conv(const Backend *be, const ConvShape *s, size_t weight_bytes);
 OpWork work_linear(const Backend *be, const LinearShape *s, size_t weight_bytes);
 
 /* passes: how often a tensor of x's size is read or written. */
-OpWork work_batchnorm(const Backend *be, const BatchNormShape *s, int passes);
+OpWork work_batchnorm(const Backend *be, const BatchNormShape *s, int passes, bool mask);
 
 /* x_passes over the convolution's output, y_passes over the pooled tensor. */
 OpWork work_stem(const Backend *be, const StemShape *s, int x_passes, int y_passes, bool argmax);

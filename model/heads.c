@@ -72,7 +72,7 @@ static void classifier_bprop(Classifier *c, Params *params, const Pass *pass,
     linear_layer_bprop(&c->fc2, params, pass, c->dropped, c->dlogits + logits_offset(c, pass),
                        c->gradient);
     op_dropout(params->be, &shape, dropout_key, c->gradient, c->gradient);
-    norm_layer_bprop(&c->norm, params, pass, 1, c->z, c->a, c->gradient, NULL, c->gradient, NULL);
+    norm_layer_bprop(&c->norm, params, pass, 1, c->z, c->gradient, NULL, c->gradient, NULL);
     linear_layer_bprop(&c->fc1, params, pass, c->input, c->gradient, dx);
 }
 
@@ -236,7 +236,7 @@ void rotation_head_bprop(RotationHead *head, const Pass *pass, const uint64_t *d
     classifier_bprop(&head->classifier, params, pass, dropout_key, head->dz[1]);
     for (int i = 1; i >= 0; i--) {
         norm_layer_bprop(&head->norm[i], params, pass, rotation_positions(head, i), head->z[i],
-                         head->a[i], head->dz[i], NULL, head->dz[i], NULL);
+                         head->dz[i], NULL, head->dz[i], NULL);
         conv_layer_bprop(&head->conv[i], params, pass, i == 0 ? head->maps : head->a[0],
                          head->dz[i], i == 0 ? head->dmaps : head->dz[0]);
     }

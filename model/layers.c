@@ -55,6 +55,11 @@ void norm_layer_plan(NormLayer *layer, int max_groups, Arena *arena)
     layer->batch_invstd = arena_take(arena, bytes);
 }
 
+void norm_layer_plan_mask(NormLayer *layer, int64_t max_rows, Arena *arena)
+{
+    layer->mask = arena_take(arena, (size_t)batchnorm_mask_bytes(max_rows, layer->C));
+}
+
 static float *at(float *arena, int64_t offset)
 {
     return offset < 0 ? NULL : arena + offset;
@@ -132,18 +137,17 @@ void norm_layer_fprop(const NormLayer *layer, Params *params, const Pass *pass, 
     float *variance = params->running_stats + layer->variance;
     if (pass->training) {
         op_batchnorm_train(params->be, &shape, x, residual, gamma, beta, mean, variance,
-                           layer->batch_mean, layer->batch_invstd, y);
+                           layer->batch_mean, layer->batch_invstd, y, layer->mask);
     } else {
         op_batchnorm_eval(params->be, &shape, x, residual, gamma, beta, mean, variance, y);
     }
 }
 
 void norm_layer_bprop(const NormLayer *layer, Params *params, const Pass *pass, int positions,
-                      const void *x, const void *y, const void *dy, const void *dy_add, void *dx,
-                      void *dresidual)
+                      const void *x, const void *dy, const void *dy_add, void *dx, void *dresidual)
 {
     BatchNormShape shape = norm_shape(layer, pass, positions);
-    op_batchnorm_bprop(params->be, &shape, x, y, dy, dy_add, params->w + layer->gamma,
+    op_batchnorm_bprop(params->be, &shape, x, layer->mask, dy, dy_add, params->w + layer->gamma,
                        params->w + layer->beta, layer->batch_mean, layer->batch_invstd,
                        pass->accumulate, dx, dresidual, params->dw + layer->gamma,
                        params->dw + layer->beta);

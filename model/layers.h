@@ -50,6 +50,7 @@ typedef struct {
     int64_t mean, variance; /* offsets in the running statistics */
     float *batch_mean;      /* [groups, C], kept from forward to backward */
     float *batch_invstd;
+    uint8_t *mask; /* of the output, where there are both a residual and a ReLU; else NULL */
 } NormLayer;
 
 /* Adding a layer registers its tensors as NAME.weight, NAME.bias and so on. */
@@ -65,6 +66,10 @@ NormLayer norm_layer_add(Params *params, ParamGroup group, ParamInit gamma, int 
 
 /* Takes the memory for the statistics of up to max_groups groups. */
 void norm_layer_plan(NormLayer *layer, int max_groups, Arena *arena);
+
+/* Takes the memory for the mask of an output of up to max_rows rows (samples times positions). A
+ * norm with a residual and a ReLU needs it. */
+void norm_layer_plan_mask(NormLayer *layer, int64_t max_rows, Arena *arena);
 
 void conv_layer_fprop(const ConvLayer *layer, Params *params, int N, const void *x, void *y);
 
@@ -86,7 +91,6 @@ void norm_layer_fprop(const NormLayer *layer, Params *params, const Pass *pass, 
 
 /* As op_batchnorm_bprop: a norm with a residual must be given dresidual. */
 void norm_layer_bprop(const NormLayer *layer, Params *params, const Pass *pass, int positions,
-                      const void *x, const void *y, const void *dy, const void *dy_add, void *dx,
-                      void *dresidual);
+                      const void *x, const void *dy, const void *dy_add, void *dx, void *dresidual);
 
 #endif

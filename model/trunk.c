@@ -125,6 +125,9 @@ static size_t plan_block(const Trunk *trunk, Block *block, int max_groups, int s
         norm_layer_plan(&block->norm[i], max_groups, arena);
         largest = bytes > largest ? bytes : largest;
     }
+    int last = block->convs - 1;
+    norm_layer_plan_mask(&block->norm[last], (int64_t)samples * conv_positions(&block->conv[last]),
+                         arena);
     if (block->downsample) {
         size_t bytes = map_bytes(trunk, &block->down_conv, samples);
         block->down_z = arena_take(arena, bytes);
@@ -244,19 +247,18 @@ static void block_bprop(Block *block, Params *params, const Pass *pass, const vo
 {
     int last = block->convs - 1;
     norm_layer_bprop(&block->norm[last], params, pass, conv_positions(&block->conv[last]),
-                     block->z[last], block->a[last], g->dy, g->added ? g->dy_add : NULL, g->dy,
-                     g->dy_add);
+                     block->z[last], g->dy, g->added ? g->dy_add : NULL, g->dy, g->dy_add);
     for (int i = last; i > 0; i--) {
         conv_layer_bprop(&block->conv[i], params, pass, block->a[i - 1], g->dy, g->free);
         swap(&g->dy, &g->free);
         norm_layer_bprop(&block->norm[i - 1], params, pass, conv_positions(&block->conv[i - 1]),
-                         block->z[i - 1], block->a[i - 1], g->dy, NULL, g->dy, NULL);
+                         block->z[i - 1], g->dy, NULL, g->dy, NULL);
     }
     conv_layer_bprop(&block->conv[0], params, pass, x, g->dy, g->free);
     swap(&g->dy, &g->free);
     if (block->downsample) {
         norm_layer_bprop(&block->down_norm, params, pass, conv_positions(&block->down_conv),
-                         block->down_z, block->down_a, g->dy_add, NULL, g->dy_add, NULL);
+                         block->down_z, g->dy_add, NULL, g->dy_add, NULL);
         conv_layer_bprop(&block->down_conv, params, pass, x, g->dy_add, g->free);
         swap(&g->dy_add, &g->free);
     }

@@ -40,6 +40,7 @@ typedef enum {
     BATCH_MEAN_SHIFTED,
     BATCH_INVSTD_SHIFTED,
     Y_SHIFTED,
+    MASK_SHIFTED,
     DY_SHIFTED,
     DY_ADD_SHIFTED,
     DX_SHIFTED,
@@ -53,6 +54,7 @@ typedef struct {
     Shifted shifted;
     DeviceTensor x, residual, gamma, beta, running_mean, running_var;
     DeviceTensor batch_mean, batch_invstd, y;
+    DeviceTensor mask;     /* of y, where there are both a residual and a ReLU */
     DeviceTensor in_place; /* a copy of x, or of the residual */
     bool in_residual;
     char text[128];
@@ -84,6 +86,11 @@ static DeviceTensor variances(Backend *be, int64_t count, int shift, Rng *rng)
     return t;
 }
 
+static int64_t mask_bytes(const BatchNormShape *s)
+{
+    return batchnorm_mask_bytes(s->groups * s->rows, s->C);
+}
+
 static Norm norm_make(Backend *be, const BatchNormShape *s, bool residual, Shifted shifted,
                       Rng *rng)
 {
@@ -105,6 +112,9 @@ static Norm norm_make(Backend *be, const BatchNormShape *s, bool residual, Shift
     n.batch_mean = device_tensor_poison(be, ELEMENT_F32, stats, shifted == BATCH_MEAN_SHIFTED);
     n.batch_invstd = device_tensor_poison(be, ELEMENT_F32, stats, shifted == BATCH_INVSTD_SHIFTED);
     n.y = device_tensor_poison(be, ELEMENT_ACT, n.x.count, shifted == Y_SHIFTED);
+    if (residual && s->relu) {
+        n.mask = device_tensor_poison(be, ELEMENT_U8, mask_bytes(s), shifted == MASK_SHIFTED);
+    }
     n.in_residual = residual;
     n.in_place =
         device_tensor_of(be, ELEMENT_ACT, n.x.count, residual ? n.residual.values : n.x.values, 0);
@@ -114,8 +124,8 @@ static Norm norm_make(Backend *be, const BatchNormShape *s, bool residual, Shift
 static void norm_free(Norm *n)
 {
     DeviceTensor *const all[] = {
-        &n->x,           &n->residual,   &n->gamma,        &n->beta, &n->running_mean,
-        &n->running_var, &n->batch_mean, &n->batch_invstd, &n->y,    &n->in_place};
+        &n->x,          &n->residual,     &n->gamma, &n->beta, &n->running_mean, &n->running_var,
+        &n->batch_mean, &n->batch_invstd, &n->y,     &n->mask, &n->in_place};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         device_tensor_free(all[i]);
     }
@@ -133,7 +143,7 @@ static void call_train(const void *context)
     const Norm *n = context;
     op_batchnorm_train(n->be, &n->s, n->x.device, n->residual.device, n->gamma.device,
                        n->beta.device, n->running_mean.device, n->running_var.device,
-                       n->batch_mean.device, n->batch_invstd.device, n->y.device);
+                       n->batch_mean.device, n->batch_invstd.device, n->y.device, n->mask.device);
 }
 
 /* y lies on x, or on the residual. */
@@ -144,7 +154,32 @@ static void call_train_in_place(const void *context)
     const void *residual = n->in_residual ? n->in_place.device : NULL;
     op_batchnorm_train(n->be, &n->s, x, residual, n->gamma.device, n->beta.device,
                        n->running_mean.device, n->running_var.device, n->batch_mean.device,
-                       n->batch_invstd.device, n->in_place.device);
+                       n->batch_invstd.device, n->in_place.device, n->mask.device);
+}
+
+/* The bytes of the mask of y, as numbers. */
+static double *expected_mask(const BatchNormShape *s, const double *y)
+{
+    uint8_t *mask = mem_alloc((size_t)mask_bytes(s));
+    double *values = doubles(mask_bytes(s));
+    ref_batchnorm_mask(s, y, mask);
+    for (int64_t i = 0; i < mask_bytes(s); i++) {
+        values[i] = mask[i];
+    }
+    free(mask);
+    return values;
+}
+
+/* The mask must be, to the bit, that of y as it was stored. */
+static void expect_mask_of(const Norm *n, const DeviceTensor *y)
+{
+    if (n->mask.device != NULL) {
+        double *values = device_tensor_read(y, n->text);
+        double *mask = expected_mask(&n->s, values);
+        device_tensor_expect(&n->mask, mask, (Tolerance){0, 0}, n->text);
+        free(values);
+        free(mask);
+    }
 }
 
 static void check_eval(Norm *n)
@@ -169,13 +204,16 @@ static void check_train(Norm *n)
     Tolerance tolerance = device_tolerance(n->be, ELEMENT_F32, n->s.rows, largest, 0);
     device_call_twice(call_train_in_place, n,
                       (const DeviceTensor *const[]){&n->in_place, &n->batch_mean, &n->batch_invstd,
-                                                    &n->running_mean, &n->running_var},
-                      5, n->text);
+                                                    &n->running_mean, &n->running_var, &n->mask},
+                      n->mask.device != NULL ? 6 : 5, n->text);
+    expect_mask_of(n, &n->in_place);
     device_tensor_expect(&n->running_mean, running_mean, tolerance, n->text);
     device_tensor_expect(&n->running_var, running_var, tolerance, n->text);
-    device_call_twice(call_train, n,
-                      (const DeviceTensor *const[]){&n->y, &n->batch_mean, &n->batch_invstd}, 3,
-                      "with running statistics that move on");
+    device_call_twice(
+        call_train, n,
+        (const DeviceTensor *const[]){&n->y, &n->batch_mean, &n->batch_invstd, &n->mask},
+        n->mask.device != NULL ? 4 : 3, "with running statistics that move on");
+    expect_mask_of(n, &n->y);
     device_tensor_expect(&n->batch_mean, mean, tolerance, n->text);
     device_tensor_expect(&n->batch_invstd, invstd, tolerance, n->text);
     tolerance = device_tolerance(n->be, ELEMENT_ACT, n->s.rows, largest, 0);
@@ -193,6 +231,7 @@ static void check_train(Norm *n)
 typedef struct {
     const Norm *n;
     bool accumulate;
+    DeviceTensor mask; /* where there are both a residual and a ReLU */
     DeviceTensor dy, dy_add, dx, dresidual, dgamma, dbeta;
     DeviceTensor *to_x, *to_residual; /* dx and dresidual, or what they lie on */
 } NormGradient;
@@ -201,7 +240,7 @@ static void call_bprop(const void *context)
 {
     const NormGradient *g = context;
     const Norm *n = g->n;
-    op_batchnorm_bprop(n->be, &n->s, n->x.device, n->y.device, g->dy.device, g->dy_add.device,
+    op_batchnorm_bprop(n->be, &n->s, n->x.device, g->mask.device, g->dy.device, g->dy_add.device,
                        n->gamma.device, n->beta.device, n->batch_mean.device,
                        n->batch_invstd.device, g->accumulate, g->to_x->device,
                        g->to_residual != NULL ? g->to_residual->device : NULL, g->dgamma.device,
@@ -214,10 +253,20 @@ static DeviceTensor gradient_output(Backend *be, int64_t count, bool accumulate,
                       : device_tensor_poison(be, ELEMENT_F32, count, 0);
 }
 
-static void compare_gradients(NormGradient *g)
+/* A y that x does not tell: its sign is drawn. */
+static double *drawn_signs(int64_t count, Rng *rng)
+{
+    double *y = doubles(count);
+    for (int64_t i = 0; i < count; i++) {
+        y[i] = rng_below(rng, 2) ? 1 : -1;
+    }
+    return y;
+}
+
+/* y: what decides where the ReLU passed. */
+static void compare_gradients(NormGradient *g, const double *y)
 {
     const Norm *n = g->n;
-    double *y = device_tensor_read(&n->y, n->text);
     double *mean = device_tensor_read(&n->batch_mean, n->text);
     double *invstd = device_tensor_read(&n->batch_invstd, n->text);
     double *dx = doubles(n->x.count);
@@ -247,7 +296,7 @@ static void compare_gradients(NormGradient *g)
     Tolerance tolerance = device_tolerance(n->be, ELEMENT_F32, rows, sums, roundings);
     device_tensor_expect(&g->dgamma, dgamma, tolerance, n->text);
     device_tensor_expect(&g->dbeta, dbeta, tolerance, n->text);
-    double *const all[] = {y, mean, invstd, dx, dresidual, dgamma, dbeta};
+    double *const all[] = {mean, invstd, dx, dresidual, dgamma, dbeta};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         free(all[i]);
     }
@@ -276,8 +325,18 @@ static void check_bprop(const Norm *n, unsigned variant, Rng *rng)
     if (g.to_residual != NULL && variant & 8) {
         g.to_x = variant & 2 ? &g.dy_add : &g.dx;
     }
-    compare_gradients(&g);
-    DeviceTensor *const all[] = {&g.dy, &g.dy_add, &g.dx, &g.dresidual, &g.dgamma, &g.dbeta};
+    double *y = device_tensor_read(&n->y, n->text);
+    if (n->mask.device != NULL) {
+        free(y);
+        y = drawn_signs(n->x.count, rng);
+        double *mask = expected_mask(&n->s, y);
+        g.mask = device_tensor_of(n->be, ELEMENT_U8, n->mask.count, mask, n->mask.shift);
+        free(mask);
+    }
+    compare_gradients(&g, y);
+    free(y);
+    DeviceTensor *const all[] = {&g.mask,      &g.dy,     &g.dy_add, &g.dx,
+                                 &g.dresidual, &g.dgamma, &g.dbeta};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         device_tensor_free(all[i]);
     }
@@ -290,6 +349,67 @@ static void check_norm(Backend *be, const BatchNormShape *s, bool residual, Shif
     check_eval(&n);
     check_train(&n);
     check_bprop(&n, variant, rng);
+    norm_free(&n);
+}
+
+/* gamma is 0, so that y = beta + residual, which is not a number, either zero, infinite, or so
+ * small that half precision rounds it to 0. */
+static void check_mask_of_edges(Backend *be, int C, Rng *rng)
+{
+    static const double residuals[] = {(double)NAN,      0, -0.0, 1, -1, (double)INFINITY,
+                                       -(double)INFINITY};
+    static const double betas[] = {0, 1e-9, -1e-9, 0.5};
+    BatchNormShape s = {1, 9, C, 1e-5F, 0.1F, true};
+    Norm n = norm_make(be, &s, true, NONE_SHIFTED, rng);
+    double *values = doubles(n.x.count);
+    for (int64_t i = 0; i < n.x.count; i++) {
+        values[i] = residuals[rng_below(rng, sizeof(residuals) / sizeof(residuals[0]))];
+    }
+    device_tensor_free(&n.residual);
+    n.residual = device_tensor_of(be, ELEMENT_ACT, n.x.count, values, 0);
+    for (int c = 0; c < C; c++) {
+        values[c] = betas[rng_below(rng, sizeof(betas) / sizeof(betas[0]))];
+    }
+    device_tensor_free(&n.beta);
+    n.beta = device_tensor_of(be, ELEMENT_F32, C, values, 0);
+    device_tensor_free(&n.gamma);
+    memset(values, 0, (size_t)C * sizeof(double));
+    n.gamma = device_tensor_of(be, ELEMENT_F32, C, values, 0);
+    call_train(&n);
+    double *y = device_tensor_read(&n.y, n.text);
+    for (int64_t i = 0; i < n.x.count; i++) {
+        assert_int_equal(isnan(y[i]) != 0, isnan(n.residual.values[i]) != 0);
+    }
+    expect_mask_of(&n, &n.y);
+    free(y);
+    free(values);
+    norm_free(&n);
+}
+
+/* Without residual the backward pass finds out from x where the ReLU passed. beta takes the first
+ * row of a group to where the last bit decides it. */
+static void check_kink(Backend *be, Rng *rng)
+{
+    BatchNormShape s = {2, 33, 24, 1e-5F, 0.1F, true};
+    Rng again = *rng;
+    Norm n = norm_make(be, &s, false, NONE_SHIFTED, rng);
+    call_train(&n);
+    double *mean = device_tensor_read(&n.batch_mean, n.text);
+    double *invstd = device_tensor_read(&n.batch_invstd, n.text);
+    double *beta = doubles(s.C);
+    for (int c = 0; c < s.C; c++) {
+        float scale = (float)n.gamma.values[c] * (float)invstd[c];
+        beta[c] = -(((float)n.x.values[c] - (float)mean[c]) * scale);
+    }
+    norm_free(&n);
+    n = norm_make(be, &s, false, NONE_SHIFTED, &again); /* with the running statistics of before */
+    device_tensor_free(&n.beta);
+    n.beta = device_tensor_of(be, ELEMENT_F32, s.C, beta, 0);
+    free(mean);
+    free(invstd);
+    free(beta);
+    check_train(&n);
+    check_bprop(&n, 0, rng);
     norm_free(&n);
 }
 
@@ -313,5 +433,11 @@ void test_backend_batchnorm(void **state)
     }
     for (int shifted = 0; shifted < NONE_SHIFTED; shifted++) {
         check_norm(t->be, &shapes[2], true, (Shifted)shifted, 2, &rng);
+    }
+    for (int C = 1; C <= 40; C++) {
+        check_mask_of_edges(t->be, C, &rng);
+    }
+    for (int i = 0; i < 4; i++) {
+        check_kink(t->be, &rng);
     }
 }

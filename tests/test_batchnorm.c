@@ -49,25 +49,74 @@ typedef enum { APART, OVER_FIRST, OVER_SECOND } Alias;
 
 typedef struct {
     BatchNormShape s;
-    bool residual, dy_add, dresidual, accumulate;
+    bool residual, dy_add, accumulate;
     Alias y, dx; /* y over x or residual; dx over dy or dy_add (dresidual then over the other) */
 } Case;
 
 static const char *describe(char text[static 160], const Case *k)
 {
     snprintf(text, 160,
-             "groups %d, rows %lld, C %d, relu %d, residual %d, dy_add %d, dresidual %d, "
+             "groups %d, rows %lld, C %d, relu %d, residual %d, dy_add %d, "
              "accumulate %d, y alias %d, dx alias %d",
              k->s.groups, (long long)k->s.rows, k->s.C, k->s.relu, k->residual, k->dy_add,
-             k->dresidual, k->accumulate, (int)k->y, (int)k->dx);
+             k->accumulate, (int)k->y, (int)k->dx);
     return text;
 }
 
-/* Everything that one case reads and writes. */
+/* Everything that one case reads and writes. mask: bytes in device memory, with one more behind the
+ * end that nobody may write. */
 typedef struct {
     Tensor x, residual, gamma, beta, running_mean, running_var, mean, invstd, y;
     Tensor dy, dy_add, dx, dresidual, dgamma, dbeta;
+    uint8_t *mask;
 } Tensors;
+
+enum { MASK_POISON = 0xEE };
+
+static int64_t mask_bytes(const BatchNormShape *s)
+{
+    return batchnorm_mask_bytes(s->groups * s->rows, s->C);
+}
+
+static uint8_t *mask_make(Backend *be, const BatchNormShape *s, const uint8_t *bytes)
+{
+    size_t count = (size_t)mask_bytes(s);
+    uint8_t *poison = mem_alloc(count + 1);
+    memset(poison, MASK_POISON, count + 1);
+    uint8_t *mask = device_alloc(be, count + 1);
+    device_copy_in(be, mask, poison, count + 1);
+    if (bytes != NULL) {
+        device_copy_in(be, mask, bytes, count);
+    }
+    device_synchronize(be);
+    free(poison);
+    return mask;
+}
+
+/* Fails the test unless mask is y's. */
+static void expect_mask_of(const BatchNormShape *s, const uint8_t *mask, const Tensor *y,
+                           const char *text)
+{
+    size_t count = (size_t)mask_bytes(s);
+    uint8_t *found = mem_alloc(count + 1);
+    uint8_t *expected = mem_alloc(count + 1);
+    float *values = mem_alloc((size_t)y->count * sizeof(float));
+    double *wide = doubles(y->count);
+    device_copy_out(y->be, found, mask, count + 1);
+    device_copy_out(y->be, values, y->device, (size_t)y->count * sizeof(float));
+    for (int64_t i = 0; i < y->count; i++) {
+        wide[i] = values[i];
+    }
+    ref_batchnorm_mask(s, wide, expected);
+    expected[count] = MASK_POISON;
+    if (memcmp(found, expected, count + 1) != 0) {
+        fail_msg("%s: the mask is not y's", text);
+    }
+    free(found);
+    free(expected);
+    free(values);
+    free(wide);
+}
 
 static Tensors tensors_make(Backend *be, const Case *k)
 {
@@ -90,12 +139,14 @@ static Tensors tensors_make(Backend *be, const Case *k)
         .dresidual = tensor_nan(be, n),
         .dgamma = k->accumulate ? tensor_random(be, C, 9) : tensor_nan(be, C),
         .dbeta = k->accumulate ? tensor_random(be, C, 10) : tensor_nan(be, C),
+        .mask = mask_make(be, &k->s, NULL),
     };
     return t;
 }
 
 static void tensors_free(Tensors *t)
 {
+    device_free(t->x.be, t->mask);
     Tensor *all[] = {&t->x,           &t->residual, &t->gamma,     &t->beta,   &t->running_mean,
                      &t->running_var, &t->mean,     &t->invstd,    &t->y,      &t->dy,
                      &t->dy_add,      &t->dx,       &t->dresidual, &t->dgamma, &t->dbeta};
@@ -123,21 +174,27 @@ static const Tensor *dresidual_of(const Case *k, const Tensors *t)
     return k->dx == OVER_SECOND ? &t->dy : &t->dresidual;
 }
 
+static bool has_mask(const Case *k)
+{
+    return k->s.relu && k->residual;
+}
+
 static void run_train(Backend *be, const Case *k, const Tensors *t)
 {
     op_batchnorm_train(be, &k->s, t->x.device, k->residual ? t->residual.device : NULL,
                        t->gamma.device, t->beta.device, t->running_mean.device,
-                       t->running_var.device, t->mean.device, t->invstd.device, y_of(k, t)->device);
+                       t->running_var.device, t->mean.device, t->invstd.device, y_of(k, t)->device,
+                       has_mask(k) ? t->mask : NULL);
 }
 
-/* x, y, mean and invstd are given, so that the backward pass is judged on its own. */
-static void run_bprop(Backend *be, const Case *k, const Tensors *t, const Tensor *y,
+/* x, mask, mean and invstd are given, so that the backward pass is judged on its own. */
+static void run_bprop(Backend *be, const Case *k, const Tensors *t, const uint8_t *mask,
                       const Tensor *mean, const Tensor *invstd)
 {
-    op_batchnorm_bprop(be, &k->s, t->x.device, y->device, t->dy.device,
+    op_batchnorm_bprop(be, &k->s, t->x.device, has_mask(k) ? mask : NULL, t->dy.device,
                        k->dy_add ? t->dy_add.device : NULL, t->gamma.device, t->beta.device,
                        mean->device, invstd->device, k->accumulate, dx_of(k, t)->device,
-                       k->dresidual ? dresidual_of(k, t)->device : NULL, t->dgamma.device,
+                       k->residual ? dresidual_of(k, t)->device : NULL, t->dgamma.device,
                        t->dbeta.device);
 }
 
@@ -158,6 +215,9 @@ static void check_train(Backend *be, const Case *k, const char *text)
     }
     run_train(be, k, &t);
     tensor_expect(y_of(k, &t), y, 1e-6 * largest, text);
+    if (has_mask(k)) {
+        expect_mask_of(&k->s, t.mask, y_of(k, &t), text);
+    }
     tensor_expect(&t.mean, mean, 1e-7, text);
     tensor_expect(&t.invstd, invstd, 2e-6 * largest, text);
     tensor_expect(&t.running_mean, running_mean, 2e-7, text);
@@ -192,30 +252,50 @@ static void check_eval(Backend *be, const Case *k, const char *text)
     tensors_free(&t);
 }
 
-/* What the backward pass reads of the forward one: random numbers serve as well, and y as random
- * numbers leaves no doubt which elements the ReLU let pass. */
+/* y in float32, as the forward pass computes it without residual. */
+static void y_without_residual(const Case *k, const Tensors *t, const Tensor *mean,
+                               const Tensor *invstd, double *y)
+{
+    for (int64_t i = 0; i < count_of(&k->s); i++) {
+        int64_t c = i % k->s.C;
+        int64_t own = i / (k->s.rows * k->s.C) * k->s.C + c;
+        float scale = (float)t->gamma.values[c] * (float)invstd->values[own];
+        float centred = (float)t->x.values[i] - (float)mean->values[own];
+        float scaled = centred * scale;
+        y[i] = scaled + (float)t->beta.values[c];
+    }
+}
+
+/* What the backward pass reads of the forward one: random numbers serve as well. With a residual y
+ * is random numbers, too, of which the mask alone tells. */
 static void check_bprop(Backend *be, const Case *k, const char *text)
 {
     Tensors t = tensors_make(be, k);
     int64_t own = (int64_t)k->s.groups * k->s.C;
-    Tensor y = tensor_random(be, count_of(&k->s), 12);
+    Tensor random = tensor_random(be, count_of(&k->s), 12);
     Tensor mean = tensor_random(be, own, 13);
     Tensor invstd = tensor_random(be, own, 14);
+    double *y = copy_of(random.values, random.count);
+    uint8_t *bytes = mem_alloc((size_t)mask_bytes(&k->s));
+    ref_batchnorm_mask(&k->s, y, bytes);
+    uint8_t *mask = mask_make(be, &k->s, bytes);
+    if (!k->residual) {
+        y_without_residual(k, &t, &mean, &invstd, y);
+    }
     double *dx = doubles(count_of(&k->s));
     double *dresidual = doubles(count_of(&k->s));
     double *dgamma = doubles(k->s.C);
     double *dbeta = doubles(k->s.C);
-    ref_batchnorm_bprop(&k->s, t.x.values, y.values, t.dy.values,
-                        k->dy_add ? t.dy_add.values : NULL, t.gamma.values, mean.values,
-                        invstd.values, dx, dresidual, dgamma, dbeta);
+    ref_batchnorm_bprop(&k->s, t.x.values, y, t.dy.values, k->dy_add ? t.dy_add.values : NULL,
+                        t.gamma.values, mean.values, invstd.values, dx, dresidual, dgamma, dbeta);
     for (int c = 0; c < k->s.C; c++) {
         dgamma[c] += k->accumulate ? t.dgamma.values[c] : 0;
         dbeta[c] += k->accumulate ? t.dbeta.values[c] : 0;
     }
-    run_bprop(be, k, &t, &y, &mean, &invstd);
+    run_bprop(be, k, &t, mask, &mean, &invstd);
     double tolerance = 4 * tensor_tolerance(k->s.groups * k->s.rows);
     tensor_expect(dx_of(k, &t), dx, 2e-6, text);
-    if (k->dresidual) {
+    if (k->residual) {
         tensor_expect(dresidual_of(k, &t), dresidual, 2e-7, text);
     }
     tensor_expect(&t.dgamma, dgamma, tolerance, text);
@@ -224,7 +304,10 @@ static void check_bprop(Backend *be, const Case *k, const char *text)
     free(dresidual);
     free(dgamma);
     free(dbeta);
-    tensor_free(&y);
+    free(y);
+    free(bytes);
+    device_free(be, mask);
+    tensor_free(&random);
     tensor_free(&mean);
     tensor_free(&invstd);
     tensors_free(&t);
@@ -253,7 +336,6 @@ static void test_random_cases(void **state)
                         .relu = rng_below(&rng, 2)},
                   .residual = rng_below(&rng, 2),
                   .dy_add = rng_below(&rng, 2),
-                  .dresidual = rng_below(&rng, 2),
                   .accumulate = rng_below(&rng, 2)};
         k.y = k.residual ? rng_below(&rng, 3) : rng_below(&rng, 2);
         k.dx = k.dy_add ? rng_below(&rng, 3) : rng_below(&rng, 2);
@@ -273,7 +355,7 @@ static void test_sizes_of_the_networks(void **state)
     };
     Backend *be = tensors_open_backend();
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-        Case k = {.s = shapes[i], .residual = true, .dy_add = i % 2, .dresidual = true};
+        Case k = {.s = shapes[i], .residual = true, .dy_add = i % 2};
         check_case(be, &k);
     }
     device_close(be);
@@ -302,7 +384,7 @@ static void test_threads_do_not_change_bits(void **state)
         be[i] = open_threads(threads[i]);
         t[i] = tensors_make(be[i], &k);
         run_train(be[i], &k, &t[i]);
-        run_bprop(be[i], &k, &t[i], &t[i].y, &t[i].mean, &t[i].invstd);
+        run_bprop(be[i], &k, &t[i], t[i].mask, &t[i].mean, &t[i].invstd);
     }
     for (int i = 0; i < THREAD_COUNTS; i++) {
         expect_same(&t[0], &t[i]);
@@ -338,7 +420,7 @@ static void test_large_mean(void **state)
     ref_batchnorm_train(&s, x.values, NULL, t.gamma.values, t.beta.values, running_mean,
                         running_var, mean, invstd, y);
     op_batchnorm_train(be, &s, x.device, NULL, t.gamma.device, t.beta.device, t.running_mean.device,
-                       t.running_var.device, t.mean.device, t.invstd.device, t.y.device);
+                       t.running_var.device, t.mean.device, t.invstd.device, t.y.device, NULL);
     tensor_expect(&t.mean, mean, 3.1e-5, "mean near 1000: half an ulp");
     tensor_expect(&t.invstd, invstd, 1e-6, "1/std");
     tensor_expect(&t.y, y, 1e-4, "y, as exact as a float mean allows");
@@ -350,12 +432,10 @@ static void test_large_mean(void **state)
     device_close(be);
 }
 
-/* A NaN must reach the loss. */
-static void test_nan_passes_the_relu(void **state)
+/* A NaN must reach the loss, and its gradient is not lost either. */
+static void check_nan(Backend *be, bool residual)
 {
-    (void)state;
-    Backend *be = tensors_open_backend();
-    Case k = {.s = {1, 4, 20, 1e-5F, 0.1F, true}};
+    Case k = {.s = {1, 4, 20, 1e-5F, 0.1F, true}, .residual = residual};
     Tensors t = tensors_make(be, &k);
     float found[80];
     device_copy_out(be, found, t.x.device, sizeof(found));
@@ -366,7 +446,18 @@ static void test_nan_passes_the_relu(void **state)
     for (int i = 0; i < 80; i++) {
         assert_int_equal(isnan(found[i]) != 0, i % 20 == 3);
     }
+    if (residual) {
+        expect_mask_of(&k.s, t.mask, &t.y, "NaN");
+    }
     tensors_free(&t);
+}
+
+static void test_nan_passes_the_relu(void **state)
+{
+    (void)state;
+    Backend *be = tensors_open_backend();
+    check_nan(be, false);
+    check_nan(be, true);
     device_close(be);
 }
 
@@ -383,7 +474,7 @@ static void check_golden(Backend *be, Golden *golden, const char *name, const Ba
                          bool residual)
 {
     int64_t n = count_of(s);
-    Case k = {.s = *s, .residual = residual, .dresidual = residual};
+    Case k = {.s = *s, .residual = residual};
     Tensors t = tensors_make(be, &k);
     struct {
         Tensor *tensor;
@@ -402,7 +493,7 @@ static void check_golden(Backend *be, Golden *golden, const char *name, const Ba
         *inputs[i].tensor = tensor_of(be, count, values);
     }
     run_train(be, &k, &t);
-    run_bprop(be, &k, &t, &t.y, &t.mean, &t.invstd);
+    run_bprop(be, &k, &t, t.mask, &t.mean, &t.invstd);
     tensor_expect_f32(&t.y, golden_of(golden, name, "y", n), 3e-6, name);
     tensor_expect_f32(&t.mean, golden_of(golden, name, "mean", t.mean.count), 1e-6, name);
     const float *var = golden_of(golden, name, "var", t.invstd.count);

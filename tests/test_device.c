@@ -131,7 +131,21 @@ static void batchnorm_of_one_row(Backend *be, void *memory)
 {
     float *f = memory;
     op_batchnorm_train(be, &(BatchNormShape){2, 1, 3, 1e-5f, 0.1f, true}, memory, NULL, f, f, f, f,
-                       f, f, memory);
+                       f, f, memory, NULL);
+}
+
+static void batchnorm_without_mask(Backend *be, void *memory)
+{
+    float *f = memory;
+    op_batchnorm_train(be, &(BatchNormShape){1, 2, 3, 1e-5f, 0.1f, true}, memory, memory, f, f, f,
+                       f, f, f, memory, NULL);
+}
+
+static void batchnorm_with_idle_mask(Backend *be, void *memory)
+{
+    float *f = memory;
+    op_batchnorm_bprop(be, &(BatchNormShape){1, 2, 3, 1e-5f, 0.1f, true}, memory, memory, memory,
+                       NULL, f, f, f, f, false, memory, NULL, f, f);
 }
 
 static void dropout_of_everything(Backend *be, void *memory)
@@ -188,6 +202,10 @@ static void test_operators_refuse_broken_shapes(void **state)
     expect_fatal(conv_without_output, "op_conv_wgrad: pointer 3 of the 3 that it needs is NULL");
     expect_fatal(linear_without_rows, "op_linear_fprop: N 0, C 3, K 2");
     expect_fatal(batchnorm_of_one_row, "op_batchnorm_train: groups 2, rows 1, C 3");
+    expect_fatal(batchnorm_without_mask,
+                 "op_batchnorm_train: no mask, though there are a residual and a ReLU");
+    expect_fatal(batchnorm_with_idle_mask,
+                 "op_batchnorm_bprop: a mask, though there are not both a residual and a ReLU");
     expect_fatal(dropout_of_everything, "op_dropout: count 4, first 0, layer 0, p 1");
     expect_fatal(crop_larger_than_picture, "op_augment: N 1, resize 8, crop 9");
     expect_fatal(sgd_from_an_odd_offset, "op_sgd: range 0: offset 8, count 16");

@@ -217,7 +217,7 @@ normalise_rows(const Normalise *p, int64_t rows, int C, const float *x, const fl
     for (int64_t r = 0; r < rows; r++) {
 #pragma omp simd
         for (int c = 0; c < C; c++) {
-            float value = (x[r * C + c] - mean[c]) * scale[c] + beta[c];
+            float value = batchnorm_normalised(x[r * C + c], mean[c], scale[c], beta[c]);
             if (has_residual) {
                 value += residual[r * C + c];
             }
@@ -226,7 +226,7 @@ normalise_rows(const Normalise *p, int64_t rows, int C, const float *x, const fl
     }
 }
 
-static void normalise_chunk(const Normalise *p, int64_t rows, int C, const float *x,
+static void normalise_block(const Normalise *p, int64_t rows, int C, const float *x,
                             const float *residual, float *y)
 {
     if (residual != NULL && p->relu) {
@@ -240,17 +240,55 @@ static void normalise_chunk(const Normalise *p, int64_t rows, int C, const float
     }
 }
 
-/* From the last chunk to the first: the statistics have just read the last ones, which are the
- * likeliest to be in the cache. */
-static void normalise(const CpuBackend *cpu, const RowChunks *cut, const Normalise *p,
-                      const float *x, const float *residual, float *y)
+/* The mask of `bytes` times `channels` elements. */
+static inline __attribute__((always_inline)) void
+write_bytes(const float *restrict y, int64_t bytes, int channels, uint8_t *restrict mask)
 {
+    for (int64_t b = 0; b < bytes; b++) {
+        unsigned bits = 0;
+        for (int i = 0; i < channels; i++) {
+            bits |= (y[b * channels + i] <= 0 ? 0U : 1U) << i;
+        }
+        mask[b] = (uint8_t)bits;
+    }
+}
+
+/* Of y [rows, C]. */
+static void write_mask(const float *y, int64_t rows, int C, uint8_t *mask)
+{
+    int64_t bytes = batchnorm_mask_bytes(rows, C);
+    switch (batchnorm_mask_channels(C)) {
+    case 8:
+        write_bytes(y, bytes, 8, mask);
+        break;
+    case 4:
+        write_bytes(y, bytes, 4, mask);
+        break;
+    default:
+        write_bytes(y, bytes, 1, mask);
+    }
+}
+
+/* From the last chunk to the first: the statistics have just read the last ones, which are the
+ * likeliest to be in the cache. mask: as in op_batchnorm_train. */
+static void normalise(const CpuBackend *cpu, const RowChunks *cut, const Normalise *p,
+                      const float *x, const float *residual, float *y, uint8_t *mask)
+{
+    int64_t block = batchnorm_block_rows(cut->C);
 #pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int i = 0; i < cut->chunks; i++) {
         int chunk = cut->chunks - 1 - i;
-        int64_t at = row_chunk_first(cut, chunk) * cut->C;
-        normalise_chunk(p, row_chunk_rows(cut, chunk), cut->C, x + at,
-                        residual != NULL ? residual + at : NULL, y + at);
+        int64_t first = row_chunk_first(cut, chunk);
+        int64_t end = first + row_chunk_rows(cut, chunk);
+        for (int64_t r = first; r < end; r += block) {
+            int64_t rows = end - r < block ? end - r : block;
+            int64_t at = r * cut->C;
+            normalise_block(p, rows, cut->C, x + at, residual != NULL ? residual + at : NULL,
+                            y + at);
+            if (mask != NULL) {
+                write_mask(y + at, rows, cut->C, mask + batchnorm_mask_bytes(r, cut->C));
+            }
+        }
     }
 }
 
@@ -258,7 +296,8 @@ static void normalise(const CpuBackend *cpu, const RowChunks *cut, const Normali
 
 void cpu_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
                          const float *gamma, const float *beta, float *running_mean,
-                         float *running_var, float *batch_mean, float *batch_invstd, void *y)
+                         float *running_var, float *batch_mean, float *batch_invstd, void *y,
+                         uint8_t *mask)
 {
     CpuBackend *cpu = cpu_backend(be);
     RowChunks cut = row_chunks(s->rows, s->C);
@@ -275,7 +314,8 @@ void cpu_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, co
         }
         Normalise p = {own.batch_mean, scale, beta, s->relu};
         normalise(cpu, &cut, &p, (const float *)x + at,
-                  residual != NULL ? (const float *)residual + at : NULL, (float *)y + at);
+                  residual != NULL ? (const float *)residual + at : NULL, (float *)y + at,
+                  mask != NULL ? mask + batchnorm_mask_bytes(g * s->rows, s->C) : NULL);
     }
 }
 
@@ -288,5 +328,5 @@ void cpu_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, con
     float *scale = cpu_scratch(cpu, (size_t)s->C * sizeof(float));
     batchnorm_eval_scale(s->C, s->eps, gamma, running_var, scale);
     Normalise p = {running_mean, scale, beta, s->relu};
-    normalise(cpu, &cut, &p, x, residual, y);
+    normalise(cpu, &cut, &p, x, residual, y, NULL);
 }

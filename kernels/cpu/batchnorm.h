@@ -32,6 +32,14 @@ typedef struct {
 
 RowChunks row_chunks(int64_t rows, int C);
 
+/* How many rows are worked on at once: few enough to stay in the first-level cache, and for sums in
+ * float32. */
+static inline int64_t batchnorm_block_rows(int C)
+{
+    int64_t rows = 4096 / C;
+    return rows < 4 ? 4 : rows > 64 ? 64 : rows;
+}
+
 static inline int64_t row_chunk_first(const RowChunks *cut, int chunk)
 {
     return chunk * cut->chunk_rows;
@@ -56,6 +64,13 @@ size_t batchnorm_statistics_scratch(const RowChunks *cut);
  * the running statistics. scratch: batchnorm_statistics_scratch(cut) bytes. */
 void batchnorm_statistics(const CpuBackend *cpu, const RowChunks *cut, float eps, float momentum,
                           const float *x, const GroupStatistics *out, void *scratch);
+
+/* y before residual and ReLU, scale = gamma invstd: forward and backward must agree to the bit on
+ * where it is positive. */
+static inline float batchnorm_normalised(float x, float mean, float scale, float beta)
+{
+    return (x - mean) * scale + beta;
+}
 
 /* scale [C] = gamma / sqrt(running_var + eps), as evaluation multiplies by it. */
 void batchnorm_eval_scale(int C, float eps, const float *gamma, const float *running_var,

@@ -2,19 +2,21 @@
  *
  * With g the gradient of y behind the ReLU's mask, xhat = (x - mean) invstd, n rows:
  *   dbeta = sum g,   dgamma = sum g xhat,   dx = gamma invstd (g - dbeta/n - xhat dgamma/n)
- * One pass for the sums (x, y, dy, dy_add), one for dx. Where the residual wants g anyway, the
- * first pass writes it and the second reads it instead of y, dy and dy_add. */
+ * One pass for the sums (x, dy, dy_add), one for dx. Where there was a residual, which wants g
+ * anyway, the first pass also reads y's mask and writes g, and the second reads g instead of dy and
+ * dy_add; where there was none, both compute y anew from x. */
 #include "kernels/cpu/batchnorm.h"
 
 #include <omp.h>
 #include <string.h>
 
-enum { MAX_BLOCK_ROWS = 64 }; /* short enough for sums in float32 */
-
-/* The tensors of one group [rows, C]; dy_add, dresidual and y (no ReLU) may be NULL. */
+/* The tensors of one group [rows, C]; dy_add, dresidual and mask may be NULL. */
 typedef struct {
-    const float *x, *y, *dy, *dy_add;
+    const float *x, *dy, *dy_add;
     float *dx, *dresidual;
+    const uint8_t *mask;
+    const float *mean, *scale, *beta; /* [C]; scale = gamma invstd */
+    bool relu;
 } GroupTensors;
 
 /* Scratch memory of the backward pass. */
@@ -26,19 +28,13 @@ typedef struct {
     double *dgamma, *dbeta;       /* [C]: summed over the groups */
 } BackwardScratch;
 
-/* Rows whose g stays in the first-level cache. */
-static int64_t gradient_block_rows(int C)
-{
-    int64_t rows = 4096 / C;
-    return rows < 4 ? 4 : rows > MAX_BLOCK_ROWS ? MAX_BLOCK_ROWS : rows;
-}
-
 static BackwardScratch backward_scratch(CpuBackend *cpu, const RowChunks *cut)
 {
     size_t C = (size_t)cut->C;
     BackwardScratch b;
-    b.thread_stride = scratch_piece(((size_t)gradient_block_rows(cut->C) + 2) * C * sizeof(float)) /
-                      sizeof(float);
+    b.thread_stride =
+        scratch_piece(((size_t)batchnorm_block_rows(cut->C) + 2) * C * sizeof(float)) /
+        sizeof(float);
     size_t sums = (size_t)cut->chunks * 2 * C * sizeof(double);
     size_t blocks = (size_t)cpu->threads * b.thread_stride * sizeof(float);
     size_t floats = C * sizeof(float);
@@ -55,37 +51,79 @@ static BackwardScratch backward_scratch(CpuBackend *cpu, const RowChunks *cut)
     return b;
 }
 
-/* g of `count` elements from `at` on. Returns where it is: in `into`, or in dy itself where nothing
- * has to be done. `into` may be dy or dy_add. */
-static const float *gradient_behind_relu(const GroupTensors *t, int64_t at, int64_t count,
+/* g = those of `bytes` times `channels` elements of dy whose bit is set, else 0. */
+static inline __attribute__((always_inline)) void
+keep_bytes(const uint8_t *mask, int64_t bytes, int channels, const float *dy, float *g)
+{
+    for (int64_t b = 0; b < bytes; b++) {
+        int byte = mask[b];
+#pragma omp simd
+        for (int i = 0; i < channels; i++) {
+            float value = dy[b * channels + i];
+            g[b * channels + i] = byte & 1 << i ? value : 0;
+        }
+    }
+}
+
+static void keep_where_set(const uint8_t *mask, int64_t rows, int C, const float *dy, float *g)
+{
+    int64_t bytes = batchnorm_mask_bytes(rows, C);
+    switch (batchnorm_mask_channels(C)) {
+    case 8:
+        keep_bytes(mask, bytes, 8, dy, g);
+        break;
+    case 4:
+        keep_bytes(mask, bytes, 4, dy, g);
+        break;
+    default:
+        keep_bytes(mask, bytes, 1, dy, g);
+    }
+}
+
+/* g = dy where y, computed anew from x [rows, C], passes the ReLU, else 0. */
+static void keep_where_passed(const GroupTensors *t, const float *x, int64_t rows, int C,
+                              const float *dy, float *g)
+{
+    const float *mean = t->mean;
+    const float *scale = t->scale;
+    const float *beta = t->beta;
+    for (int64_t r = 0; r < rows; r++) {
+#pragma omp simd
+        for (int c = 0; c < C; c++) {
+            int64_t i = r * C + c;
+            float value = dy[i];
+            g[i] = batchnorm_normalised(x[i], mean[c], scale[c], beta[c]) <= 0 ? 0 : value;
+        }
+    }
+}
+
+static void add(const float *a, const float *b, int64_t count, float *sum)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        sum[i] = a[i] + b[i];
+    }
+}
+
+/* g of `rows` rows from row `first` on. Returns where it is: in `into`, or in dy itself where
+ * nothing has to be done. `into` may be dy or dy_add. */
+static const float *gradient_behind_relu(const GroupTensors *t, int64_t first, int64_t rows, int C,
                                          float *into)
 {
-    const float *dy = t->dy + at;
-    if (t->y != NULL && t->dy_add != NULL) {
-        const float *y = t->y + at;
-        const float *dy_add = t->dy_add + at;
-#pragma omp simd
-        for (int64_t i = 0; i < count; i++) {
-            float sum = dy[i] + dy_add[i];
-            into[i] = y[i] <= 0 ? 0 : sum;
-        }
-    } else if (t->y != NULL) {
-        const float *y = t->y + at;
-#pragma omp simd
-        for (int64_t i = 0; i < count; i++) {
-            float value = dy[i];
-            into[i] = y[i] <= 0 ? 0 : value;
-        }
-    } else if (t->dy_add != NULL) {
-        const float *dy_add = t->dy_add + at;
-#pragma omp simd
-        for (int64_t i = 0; i < count; i++) {
-            into[i] = dy[i] + dy_add[i];
-        }
-    } else {
-        return dy;
+    int64_t at = first * C;
+    const float *g = t->dy + at;
+    if (t->dy_add != NULL) {
+        add(g, t->dy_add + at, rows * C, into);
+        g = into;
     }
-    return into;
+    if (t->mask != NULL) {
+        keep_where_set(t->mask + batchnorm_mask_bytes(first, C), rows, C, g, into);
+        g = into;
+    } else if (t->relu) {
+        keep_where_passed(t, t->x + at, rows, C, g, into);
+        g = into;
+    }
+    return g;
 }
 
 /* sum_g and sum_gx = sum of g (x - mean) over one block. */
@@ -128,10 +166,10 @@ static float *thread_block(const BackwardScratch *b)
 }
 
 static void chunk_gradient_sums(const GroupTensors *t, const RowChunks *cut, int chunk,
-                                const float *mean, const BackwardScratch *b)
+                                const BackwardScratch *b)
 {
     int C = cut->C;
-    int64_t block = gradient_block_rows(C);
+    int64_t block = batchnorm_block_rows(C);
     float *buffer = thread_block(b);
     float *sum_g = buffer + block * C;
     float *sum_gx = sum_g + C;
@@ -143,12 +181,12 @@ static void chunk_gradient_sums(const GroupTensors *t, const RowChunks *cut, int
     for (int64_t r = first; r < end; r += block) {
         int64_t rows = end - r < block ? end - r : block;
         int64_t at = r * C;
-        const float *g = gradient_behind_relu(t, at, rows * C,
-                                              t->dresidual != NULL ? t->dresidual + at : buffer);
+        const float *g =
+            gradient_behind_relu(t, r, rows, C, t->dresidual != NULL ? t->dresidual + at : buffer);
         if (t->dresidual != NULL && g != t->dresidual + at) {
             memcpy(t->dresidual + at, g, (size_t)(rows * C) * sizeof(float));
         }
-        sum_gradients(g, t->x + at, rows, C, mean, sum_g, sum_gx);
+        sum_gradients(g, t->x + at, rows, C, t->mean, sum_g, sum_gx);
         for (int c = 0; c < C; c++) {
             total_g[c] += sum_g[c];
             total_gx[c] += sum_gx[c];
@@ -175,7 +213,6 @@ static void finish_gradient_sums(const RowChunks *cut, const float *gamma, const
         double dgamma = sum_gx[c] * invstd[c];
         b->dbeta[c] += sum_g[c];
         b->dgamma[c] += dgamma;
-        b->scale[c] = (float)scale;
         b->shift[c] = (float)(scale * sum_g[c] / n);
         b->slope[c] = (float)(scale * invstd[c] * dgamma / n);
     }
@@ -197,44 +234,42 @@ static void write_dx(const float *g, const float *x, int64_t rows, int C, const 
     }
 }
 
-static void chunk_dx(const GroupTensors *t, const RowChunks *cut, int chunk, const float *mean,
+static void chunk_dx(const GroupTensors *t, const RowChunks *cut, int chunk,
                      const BackwardScratch *b)
 {
     int C = cut->C;
-    int64_t block = gradient_block_rows(C);
+    int64_t block = batchnorm_block_rows(C);
     float *buffer = thread_block(b);
     int64_t first = row_chunk_first(cut, chunk);
     int64_t end = first + row_chunk_rows(cut, chunk);
     for (int64_t r = first; r < end; r += block) {
         int64_t rows = end - r < block ? end - r : block;
         int64_t at = r * C;
-        const float *g = t->dresidual != NULL ? t->dresidual + at
-                                              : gradient_behind_relu(t, at, rows * C, buffer);
-        write_dx(g, t->x + at, rows, C, mean, b, t->dx + at);
+        const float *g =
+            t->dresidual != NULL ? t->dresidual + at : gradient_behind_relu(t, r, rows, C, buffer);
+        write_dx(g, t->x + at, rows, C, t->mean, b, t->dx + at);
     }
 }
 
 static void group_bprop(const CpuBackend *cpu, const RowChunks *cut, const GroupTensors *t,
-                        const float *gamma, const float *mean, const float *invstd,
-                        const BackwardScratch *b)
+                        const float *gamma, const float *invstd, const BackwardScratch *b)
 {
 #pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int chunk = 0; chunk < cut->chunks; chunk++) {
-        chunk_gradient_sums(t, cut, chunk, mean, b);
+        chunk_gradient_sums(t, cut, chunk, b);
     }
     finish_gradient_sums(cut, gamma, invstd, b);
 #pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cut->chunks > 1)
     for (int i = 0; i < cut->chunks; i++) {
-        chunk_dx(t, cut, cut->chunks - 1 - i, mean, b);
+        chunk_dx(t, cut, cut->chunks - 1 - i, b);
     }
 }
 
-void cpu_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
+void cpu_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const uint8_t *mask,
                          const void *dy, const void *dy_add, const float *gamma, const float *beta,
                          const float *batch_mean, const float *batch_invstd, bool accumulate,
                          void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
-    (void)beta; /* y tells the ReLU's mask */
     CpuBackend *cpu = cpu_backend(be);
     RowChunks cut = row_chunks(s->rows, s->C);
     BackwardScratch b = backward_scratch(cpu, &cut);
@@ -243,15 +278,23 @@ void cpu_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, co
         b.dbeta[c] = accumulate ? dbeta[c] : 0;
     }
     for (int g = 0; g < s->groups; g++) {
-        int64_t at = g * s->rows * s->C;
+        int64_t first = g * s->rows;
+        int64_t at = first * s->C;
+        const float *invstd = batch_invstd + (int64_t)g * s->C;
+        for (int c = 0; c < s->C; c++) {
+            b.scale[c] = gamma[c] * invstd[c];
+        }
         GroupTensors t = {.x = (const float *)x + at,
-                          .y = s->relu ? (const float *)y + at : NULL,
                           .dy = (const float *)dy + at,
                           .dy_add = dy_add != NULL ? (const float *)dy_add + at : NULL,
                           .dx = (float *)dx + at,
-                          .dresidual = dresidual != NULL ? (float *)dresidual + at : NULL};
-        group_bprop(cpu, &cut, &t, gamma, batch_mean + (int64_t)g * s->C,
-                    batch_invstd + (int64_t)g * s->C, &b);
+                          .dresidual = dresidual != NULL ? (float *)dresidual + at : NULL,
+                          .mask = mask != NULL ? mask + batchnorm_mask_bytes(first, s->C) : NULL,
+                          .mean = batch_mean + (int64_t)g * s->C,
+                          .scale = b.scale,
+                          .beta = beta,
+                          .relu = s->relu};
+        group_bprop(cpu, &cut, &t, gamma, invstd, &b);
     }
     for (int c = 0; c < s->C; c++) {
         dgamma[c] = (float)b.dgamma[c];

@@ -2,9 +2,10 @@
  *
  * Passes over memory, in tensors of the activation's size: forward, statistics read x, then x (and
  * the residual) is read and y written. Backward, the sums read x and dy (and dy_add), then dx reads
- * x and g and writes. Where there was a residual, its gradient g = the masked dy + dy_add is wanted
- * anyway: the first pass writes it and needs y for the mask, the second reads it. Where there was
- * none, the mask follows from x, so y is not read at all. Thread layout and sums: norm.cuh. */
+ * x and g and writes. y is not read: where there was a residual, the sums read y's mask, a bit an
+ * element, which the forward pass has written; where there was none, the mask follows from x. The
+ * residual's gradient g = the masked dy + dy_add is wanted anyway: the sums write it, and dx reads
+ * it in place of dy and dy_add. Thread layout and sums: norm.cuh. */
 #include "kernels/cuda/norm.cuh"
 
 /* What belongs to a thread's V channels. */
@@ -41,6 +42,67 @@ __device__ static inline Channels<V> read_channels(const float *mean, const floa
 
 #define SPREAD_IS_INVSTD (-1.0f)
 
+/* ---- the mask ----------------------------------------------------------------------------------
+ */
+
+/* Where the ReLU passed. 1 << shift channels share a byte, which V divides: with V = 8 a thread has
+ * a byte for itself. NULL: no mask. */
+template <typename Byte> struct Mask {
+    Byte *bytes;
+    int shift;
+};
+
+template <typename Byte> static Mask<Byte> mask_of(Byte *bytes, int C)
+{
+    int channels = batchnorm_mask_channels(C);
+    return {bytes, channels == 8 ? 3 : channels == 4 ? 2 : 0};
+}
+
+template <int V, typename Byte> __device__ static inline int mask_shift(const Mask<Byte> &mask)
+{
+    return V == 8 ? 3 : mask.shift;
+}
+
+/* The byte of the vector that begins at element `at`, as it is. */
+template <int V>
+__device__ static inline uint8_t load_mask(const Mask<const uint8_t> &mask, int64_t at)
+{
+    return mask.bytes[at >> mask_shift<V>(mask)];
+}
+
+/* The vector's V bits of its byte. */
+template <int V>
+__device__ static inline unsigned mask_bits(const Mask<const uint8_t> &mask, int64_t at,
+                                            unsigned byte)
+{
+    return byte >> (at & ((1 << mask_shift<V>(mask)) - 1));
+}
+
+/* Writes the vector's bits. Lanes whose vectors share a byte have the same row and come together:
+ * each gathers the bits of all, and the first one writes them. */
+template <int V>
+__device__ static inline void store_mask(const Mask<uint8_t> &mask, int64_t at, unsigned bits)
+{
+    if (V == 8) {
+        mask.bytes[at / 8] = (uint8_t)bits;
+        return;
+    }
+    int lanes = (1 << mask.shift) / V;
+    int lane = (int)(threadIdx.y * blockDim.x + threadIdx.x) % WARP;
+    int place = lane & (lanes - 1);
+    unsigned together = ((1u << lanes) - 1) << (lane - place);
+    unsigned byte = 0;
+#pragma unroll
+    for (int k = 0; k < 8 / V; k++) {
+        if (k < lanes) {
+            byte |= __shfl_sync(together, bits, k, lanes) << (k * V);
+        }
+    }
+    if (place == 0) {
+        mask.bytes[at >> mask.shift] = (uint8_t)byte;
+    }
+}
+
 /* ---- forward -----------------------------------------------------------------------------------
  */
 
@@ -51,7 +113,8 @@ template <typename T, int V> struct NormaliseRow {
 template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     normalise_kernel(NormLayout l, bool relu, const T *x, const T *residual, const float *mean,
-                     const float *spread, float eps, const float *gamma, const float *beta, T *y)
+                     const float *spread, float eps, const float *gamma, const float *beta, T *y,
+                     Mask<uint8_t> mask)
 {
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
@@ -87,31 +150,43 @@ __global__ static void __launch_bounds__(NORM_THREADS)
             /* not fmaxf: a NaN must stay one, or nobody would notice it */
             value[i] = relu && value[i] < 0.0f ? 0.0f : value[i];
         }
-        store<T, V>(y + at, value);
+        Packed<T, V> stored = pack<T, V>(value);
+        *reinterpret_cast<Packed<T, V> *>(y + at) = stored;
+        if (mask.bytes != NULL) {
+            unsigned bits = 0;
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                bits |= to_float(stored.element[i]) <= 0.0f ? 0 : 1u << i;
+            }
+            store_mask<V>(mask, at, bits);
+        }
     };
     norm_rows<2>(l, t, read, write);
 }
 
 static void normalise(CudaBackend *cuda, const BatchNormShape *s, const void *x,
                       const void *residual, const float *mean, const float *spread, float eps,
-                      const float *gamma, const float *beta, void *y)
+                      const float *gamma, const float *beta, void *y, uint8_t *mask)
 {
     bool aligned = are_aligned({x, residual, y, mean, spread, gamma, beta});
 #define RUN(T, V)                                                                                  \
     NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
     launch(cuda, "batch norm", normalise_kernel<T, V>, norm_grid(&l), norm_block(&l), l, s->relu,  \
-           (const T *)x, (const T *)residual, mean, spread, eps, gamma, beta, (T *)y)
+           (const T *)x, (const T *)residual, mean, spread, eps, gamma, beta, (T *)y,              \
+           mask_of(mask, s->C))
     WITH_TYPE_AND_VECTOR(cuda->type, s->C, aligned, RUN);
 #undef RUN
 }
 
 void cuda_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
                           const float *gamma, const float *beta, float *running_mean,
-                          float *running_var, float *batch_mean, float *batch_invstd, void *y)
+                          float *running_var, float *batch_mean, float *batch_invstd, void *y,
+                          uint8_t *mask)
 {
     CudaBackend *cuda = cuda_backend(be);
     norm_statistics(cuda, s, x, running_mean, running_var, batch_mean, batch_invstd);
-    normalise(cuda, s, x, residual, batch_mean, batch_invstd, SPREAD_IS_INVSTD, gamma, beta, y);
+    normalise(cuda, s, x, residual, batch_mean, batch_invstd, SPREAD_IS_INVSTD, gamma, beta, y,
+              mask);
 }
 
 void cuda_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
@@ -122,7 +197,7 @@ void cuda_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, co
     whole.groups = 1;
     whole.rows = s->groups * s->rows;
     normalise(cuda_backend(be), &whole, x, residual, running_mean, running_var, s->eps, gamma, beta,
-              y);
+              y, NULL);
 }
 
 /* ---- backward ----------------------------------------------------------------------------------
@@ -131,15 +206,17 @@ void cuda_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, co
 /* The tensors of a backward pass; dy_add and dresidual may be NULL, and dresidual and dx may be dy
  * or dy_add: a thread reads all of a vector's operands before it writes there. */
 template <typename T> struct Gradients {
-    const T *x, *y, *dy, *dy_add;
+    const T *x, *dy, *dy_add;
     T *dresidual, *dx;
+    Mask<const uint8_t> mask;
     const float *mean, *invstd, *gamma, *beta;
     bool relu;
 };
 
 /* What is read for one vector; RESIDUAL: the kernel's batch norm had one. */
 template <typename T, int V> struct GradientRow {
-    Loaded<T, V> x, y, dy, dy_add;
+    Loaded<T, V> x, dy, dy_add;
+    uint8_t mask = 0;
 };
 
 /* Everything that the mask and the gradient behind it need. */
@@ -153,16 +230,16 @@ __device__ static inline GradientRow<T, V> read_gradient(const Gradients<T> &p, 
         row.dy_add = load_words<T, V>(p.dy_add + at);
     }
     if (RESIDUAL && p.relu) {
-        row.y = load_words<T, V>(p.y + at);
+        row.mask = load_mask<V>(p.mask, at);
     }
     return row;
 }
 
-/* g = the gradient behind the ReLU's mask; x is the vector's input. */
+/* g = the gradient behind the ReLU's mask; x is the input of the vector at element `at`. */
 template <typename T, int V, bool RESIDUAL>
 __device__ static inline void masked_gradient(const Gradients<T> &p, const Channels<V> &ch,
-                                              const GradientRow<T, V> &row, const float x[V],
-                                              float g[V])
+                                              int64_t at, const GradientRow<T, V> &row,
+                                              const float x[V], float g[V])
 {
     unpack<T, V>(row.dy, g);
     if (p.dy_add != NULL) {
@@ -176,14 +253,11 @@ __device__ static inline void masked_gradient(const Gradients<T> &p, const Chann
     if (!p.relu) {
         return;
     }
-    float y[V];
-    if (RESIDUAL) {
-        unpack<T, V>(row.y, y);
-    }
+    unsigned bits = RESIDUAL ? mask_bits<V>(p.mask, at, row.mask) : 0;
 #pragma unroll
     for (int i = 0; i < V; i++) {
-        float passed = RESIDUAL ? y[i] : rounded<T>(normalised<V>(ch, i, x[i]));
-        g[i] = passed <= 0.0f ? 0.0f : g[i];
+        bool passed = RESIDUAL ? bits >> i & 1 : !(rounded<T>(normalised<V>(ch, i, x[i])) <= 0.0f);
+        g[i] = passed ? g[i] : 0.0f;
     }
 }
 
@@ -204,7 +278,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
             float x[V];
             float g[V];
             unpack<T, V>(row.x, x);
-            masked_gradient<T, V, RESIDUAL>(p, ch, row, x, g);
+            masked_gradient<T, V, RESIDUAL>(p, ch, at, row, x, g);
             if (RESIDUAL) {
                 store<T, V>(p.dresidual + at, g);
             }
@@ -252,7 +326,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
         if (RESIDUAL) {
             unpack<T, V>(row.dy, g);
         } else {
-            masked_gradient<T, V, RESIDUAL>(p, ch, row, x, g);
+            masked_gradient<T, V, RESIDUAL>(p, ch, at, row, x, g);
         }
 #pragma unroll
         for (int i = 0; i < V; i++) {
@@ -279,18 +353,19 @@ static void run_bprop(CudaBackend *cuda, const BatchNormShape *s, const Gradient
            (const float *)factors);
 }
 
-void cuda_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const void *y,
+void cuda_batchnorm_bprop(Backend *be, const BatchNormShape *s, const void *x, const uint8_t *mask,
                           const void *dy, const void *dy_add, const float *gamma, const float *beta,
                           const float *batch_mean, const float *batch_invstd, bool accumulate,
                           void *dx, void *dresidual, float *dgamma, float *dbeta)
 {
     CudaBackend *cuda = cuda_backend(be);
     bool aligned =
-        are_aligned({x, y, dy, dy_add, dx, dresidual, gamma, beta, batch_mean, batch_invstd});
+        are_aligned({x, dy, dy_add, dx, dresidual, gamma, beta, batch_mean, batch_invstd});
 #define RUN(T, V)                                                                                  \
-    Gradients<T> p = {(const T *)x,   (const T *)y, (const T *)dy, (const T *)dy_add,              \
-                      (T *)dresidual, (T *)dx,      batch_mean,    batch_invstd,                   \
-                      gamma,          beta,         s->relu};                                      \
+    Gradients<T> p = {(const T *)x,   (const T *)dy, (const T *)dy_add,                            \
+                      (T *)dresidual, (T *)dx,       mask_of(mask, s->C),                          \
+                      batch_mean,     batch_invstd,  gamma,                                        \
+                      beta,           s->relu};                                                    \
     (dresidual != NULL ? run_bprop<T, V, true> : run_bprop<T, V, false>)(cuda, s, p, accumulate,   \
                                                                          dgamma, dbeta)
     WITH_TYPE_AND_VECTOR(cuda->type, s->C, aligned, RUN);

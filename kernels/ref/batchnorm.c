@@ -73,6 +73,18 @@ void ref_batchnorm_eval(const BatchNormShape *s, const double *x, const double *
     }
 }
 
+void ref_batchnorm_mask(const BatchNormShape *s, const double *y, uint8_t *mask)
+{
+    int channels = batchnorm_mask_channels(s->C);
+    for (int64_t i = 0; i < s->groups * s->rows * s->C; i++) {
+        int bit = (int)(i % channels);
+        mask[i / channels] = (uint8_t)(bit == 0 ? 0 : mask[i / channels]);
+        if (!(y[i] <= 0)) {
+            mask[i / channels] = (uint8_t)(mask[i / channels] | 1 << bit);
+        }
+    }
+}
+
 /* The gradient of y behind the ReLU's mask: (dy + dy_add) [y > 0] */
 static double masked_gradient(const BatchNormShape *s, int64_t i, const double *y, const double *dy,
                               const double *dy_add)

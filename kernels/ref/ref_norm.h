@@ -18,7 +18,10 @@ void ref_batchnorm_eval(const BatchNormShape *s, const double *x, const double *
                         const double *gamma, const double *beta, const double *running_mean,
                         const double *running_var, double *y);
 
-/* dy_add and dresidual may be NULL. */
+/* The mask of y, which op_batchnorm_train writes. */
+void ref_batchnorm_mask(const BatchNormShape *s, const double *y, uint8_t *mask);
+
+/* y decides where the ReLU passed. dy_add and dresidual may be NULL. */
 void ref_batchnorm_bprop(const BatchNormShape *s, const double *x, const double *y,
                          const double *dy, const double *dy_add, const double *gamma,
                          const double *batch_mean, const double *batch_invstd, double *dx,

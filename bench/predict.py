@@ -30,6 +30,7 @@ MEASURED = {
     "fp32 step": 182.47,
 }
 MEASURED_ON = "H100 SXM"
+MEASURED_MASKS = False  # batch norm's backward pass read y then, where there was a residual, and no mask of it
 
 # Vendor's numbers: TFLOP/s with and without tensor cores, GB/s, precisions as Rodeo offers them.
 Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")
@@ -69,8 +70,8 @@ class Counter:
                  "stem" if C == 3 else "product")
         return P
 
-    def norm(self, op, elements, passes):
-        self.add(f"batchnorm_{op}", 0, self.size * passes * elements)
+    def norm(self, op, elements, passes, mask=False):
+        self.add(f"batchnorm_{op}", 0, self.size * passes * elements + (elements // 8 if mask else 0))
 
     def stem(self, op, N, H, C, x_passes, y_passes, argmax):
         P = (H - 1) // 2 + 1
@@ -85,8 +86,9 @@ class Counter:
                  self.size * N * C + output_size * N * K + weight_size * C * K, "product")
 
 
-def trunk(count, N, training):
-    """One ResNet-18 at 224 over N pictures, forward and (training) backward."""
+def trunk(count, N, training, masks=True):
+    """One ResNet-18 at 224 over N pictures, forward and (training) backward. masks: of the blocks' outputs,
+    for the backward pass, instead of the outputs themselves."""
     directions = ("fprop", "dgrad", "wgrad") if training else ("fprop",)
     count.conv("fprop", N, 224, 3, 64, 7, 2, 3)
     if training:
@@ -108,13 +110,13 @@ def trunk(count, N, training):
             elements = N * out * out * K
             forward = "train" if training else "eval"
             plain = 3 if training else 2
-            norms = [plain, plain + 1] + ([plain] if stride == 2 else [])
-            for passes in norms:
+            for passes in [plain] * (2 if stride == 2 else 1):
                 count.norm(forward, elements, passes)
+            count.norm(forward, elements, plain + 1, training and masks)
             if training:
-                backward = [5, 7 if last else 8] + ([5] if stride == 2 else [])
-                for passes in backward:
+                for passes in [5] * (2 if stride == 2 else 1):
                     count.norm("bprop", elements, passes)
+                count.norm("bprop", elements, (6 if last else 7) + (not masks), masks)
             side, channels = out, K
     count.add("avgpool_fprop", 0, count.size * N * 50 * 512)
     if training:
@@ -139,10 +141,10 @@ def heads(count, B, training):
             count.norm("bprop", elements, 5)
 
 
-def training_step(B, size, picture_channels):
+def training_step(B, size, picture_channels, masks=True):
     count = Counter(size, picture_channels)
     for _ in range(2):
-        trunk(count, 4 * B, True)
+        trunk(count, 4 * B, True, masks)
     heads(count, B, True)
     for positions in (1, 49):  # two groups' features and maps, there and back
         count.add("concat", 0, count.size * 2 * 2 * B * positions * 1024)
@@ -185,7 +187,7 @@ def measured_shares():
     """e of each precision and of the first convolution in fp16; b; o of a step in fp16. In TF32 and fp32,
     of which the whole step alone was measured, o is in e."""
     gpu = next(g for g in GPUS if g.name == MEASURED_ON)
-    half = training_step(64, 2, 4)
+    half = training_step(64, 2, 4, MEASURED_MASKS)
     convolutions = [w for w in half if w.kind == "product" and w.op.startswith("conv")]
     stem = [w for w in half if w.kind == "stem"]
     moved = sum(w.bytes for w in half if w.op.startswith(("batchnorm", "stem", "sgd")))
@@ -196,7 +198,7 @@ def measured_shares():
 
     e = {"fp16": share(convolutions, MEASURED["fp16 convolutions"], gpu.fp16),
          "stem": share(stem, MEASURED["fp16 first convolution"], gpu.fp16)}
-    single = training_step(64, 4, 4)
+    single = training_step(64, 4, 4, MEASURED_MASKS)
     for name, peak in (("tf32", gpu.tf32), ("fp32", gpu.fp32)):
         e[name] = share(single, MEASURED[f"{name} step"], peak)
     summed = milliseconds(half, e["fp16"] * gpu.fp16, e["stem"] * gpu.fp16, bandwidth)
@@ -216,7 +218,7 @@ def predict(gpu, precision, B, shares):
     if precision == "fp16":
         stem_rate = (shares.first_by_cudnn if gpu.name in STEM_BY_CUDNN else e["stem"]) * peak
     bandwidth = shares.b * gpu.bandwidth
-    step = o * milliseconds(training_step(B, size, 4), rate, stem_rate, bandwidth)
+    step = o * milliseconds(training_step(B, size, 4, MEASURED_MASKS), rate, stem_rate, bandwidth)
     pairs = TARGET_PAIRS + CAPPED_TESTS * TEST_BATCHES * B
     tests = o * milliseconds(evaluation(pairs, size, 4), rate, stem_rate, bandwidth) / 1e3
     return step, step * (TRAIN_PAIRS // B) / 1e3, tests

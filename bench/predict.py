@@ -30,7 +30,6 @@ MEASURED = {
     "fp32 step": 182.47,
 }
 MEASURED_ON = "H100 SXM"
-MEASURED_MASKS = False  # batch norm's backward pass read y then, where there was a residual, and no mask of it
 
 # Vendor's numbers: TFLOP/s with and without tensor cores, GB/s, precisions as Rodeo offers them.
 Gpu = namedtuple("Gpu", "name fp16 tf32 fp32 bandwidth")
@@ -86,14 +85,15 @@ class Counter:
                  self.size * N * C + output_size * N * K + weight_size * C * K, "product")
 
 
-def trunk(count, N, training, masks=True):
-    """One ResNet-18 at 224 over N pictures, forward and (training) backward. masks: of the blocks' outputs,
-    for the backward pass, instead of the outputs themselves."""
+def trunk(count, N, training, as_measured=False):
+    """One ResNet-18 at 224 over N pictures, forward and (training) backward. as_measured: as the program did
+    that was MEASURED. It read the first convolution's output for its statistics, and the blocks' outputs in
+    place of their masks."""
     directions = ("fprop", "dgrad", "wgrad") if training else ("fprop",)
-    count.conv("fprop", N, 224, 3, 64, 7, 2, 3)
+    count.conv("statistics" if training else "fprop", N, 224, 3, 64, 7, 2, 3)
     if training:
         count.conv("wgrad", N, 224, 3, 64, 7, 2, 3)
-        count.stem("train", N, 112, 64, 2, 1, True)
+        count.stem("train", N, 112, 64, 1 + as_measured, 1, True)
         count.stem("bprop", N, 112, 64, 3, 4, True)
     else:
         count.stem("eval", N, 112, 64, 1, 1, False)
@@ -112,11 +112,11 @@ def trunk(count, N, training, masks=True):
             plain = 3 if training else 2
             for passes in [plain] * (2 if stride == 2 else 1):
                 count.norm(forward, elements, passes)
-            count.norm(forward, elements, plain + 1, training and masks)
+            count.norm(forward, elements, plain + 1, training and not as_measured)
             if training:
                 for passes in [5] * (2 if stride == 2 else 1):
                     count.norm("bprop", elements, passes)
-                count.norm("bprop", elements, (6 if last else 7) + (not masks), masks)
+                count.norm("bprop", elements, (6 if last else 7) + as_measured, not as_measured)
             side, channels = out, K
     count.add("avgpool_fprop", 0, count.size * N * 50 * 512)
     if training:
@@ -141,10 +141,10 @@ def heads(count, B, training):
             count.norm("bprop", elements, 5)
 
 
-def training_step(B, size, picture_channels, masks=True):
+def training_step(B, size, picture_channels, as_measured=False):
     count = Counter(size, picture_channels)
     for _ in range(2):
-        trunk(count, 4 * B, True, masks)
+        trunk(count, 4 * B, True, as_measured)
     heads(count, B, True)
     for positions in (1, 49):  # two groups' features and maps, there and back
         count.add("concat", 0, count.size * 2 * 2 * B * positions * 1024)
@@ -187,7 +187,7 @@ def measured_shares():
     """e of each precision and of the first convolution in fp16; b; o of a step in fp16. In TF32 and fp32,
     of which the whole step alone was measured, o is in e."""
     gpu = next(g for g in GPUS if g.name == MEASURED_ON)
-    half = training_step(64, 2, 4, MEASURED_MASKS)
+    half = training_step(64, 2, 4, True)
     convolutions = [w for w in half if w.kind == "product" and w.op.startswith("conv")]
     stem = [w for w in half if w.kind == "stem"]
     moved = sum(w.bytes for w in half if w.op.startswith(("batchnorm", "stem", "sgd")))
@@ -198,7 +198,7 @@ def measured_shares():
 
     e = {"fp16": share(convolutions, MEASURED["fp16 convolutions"], gpu.fp16),
          "stem": share(stem, MEASURED["fp16 first convolution"], gpu.fp16)}
-    single = training_step(64, 4, 4, MEASURED_MASKS)
+    single = training_step(64, 4, 4, True)
     for name, peak in (("tf32", gpu.tf32), ("fp32", gpu.fp32)):
         e[name] = share(single, MEASURED[f"{name} step"], peak)
     summed = milliseconds(half, e["fp16"] * gpu.fp16, e["stem"] * gpu.fp16, bandwidth)
@@ -218,7 +218,7 @@ def predict(gpu, precision, B, shares):
     if precision == "fp16":
         stem_rate = (shares.first_by_cudnn if gpu.name in STEM_BY_CUDNN else e["stem"]) * peak
     bandwidth = shares.b * gpu.bandwidth
-    step = o * milliseconds(training_step(B, size, 4, MEASURED_MASKS), rate, stem_rate, bandwidth)
+    step = o * milliseconds(training_step(B, size, 4, True), rate, stem_rate, bandwidth)
     pairs = TARGET_PAIRS + CAPPED_TESTS * TEST_BATCHES * B
     tests = o * milliseconds(evaluation(pairs, size, 4), rate, stem_rate, bandwidth) / 1e3
     return step, step * (TRAIN_PAIRS // B) / 1e3, tests

@@ -2,7 +2,8 @@
  *
  * FLOPs: of convolutions and matrix products, a multiply-add counting as two; 0 for the rest, which
  * memory limits. Bytes: each tensor once a pass over it; batch norm's statistics and its backward
- * reduction are passes of their own, since no cache holds the tensors in between. */
+ * reduction are passes of their own, since no cache holds the tensors in between; those of
+ * op_conv_statistics are none, since its output is at hand. */
 #ifndef RODEO_KERNELS_WORK_H
 #define RODEO_KERNELS_WORK_H
 

@@ -300,7 +300,7 @@ static void test_golden(void **state)
     Tensor normalised = tensor_nan(be, inputs_of(&s));
     uint8_t *argmax = bytes_make(be, n, NULL);
     op_batchnorm_train(be, &norm, x.device, NULL, gamma.device, beta.device, running_mean.device,
-                       running_var.device, mean.device, invstd.device, normalised.device);
+                       running_var.device, mean.device, invstd.device, normalised.device, NULL);
     op_stem_train(be, &s, x.device, gamma.device, beta.device, mean.device, invstd.device, y.device,
                   argmax);
     op_stem_bprop(be, &s, x.device, argmax, dy.device, NULL, gamma.device, mean.device,

@@ -45,8 +45,8 @@ __device__ static inline Channels<V> read_channels(const float *mean, const floa
 /* ---- the mask ----------------------------------------------------------------------------------
  */
 
-/* Where the ReLU passed. 1 << shift channels share a byte, which V divides: with V = 8 a thread has
- * a byte for itself. NULL: no mask. */
+/* Where the ReLU passed (ops.h). 1 << shift channels share a byte, a multiple of V: with V = 8 a
+ * thread has a byte for itself. bytes NULL: no mask. */
 template <typename Byte> struct Mask {
     Byte *bytes;
     int shift;

@@ -104,7 +104,8 @@ void op_batchnorm_train(Backend *be, const BatchNormShape *s, const void *x, con
                         float *running_var, float *batch_mean, float *batch_invstd, void *y,
                         uint8_t *mask);
 
-/* Evaluation: normalises with the running statistics; groups and rows only give the size. */
+/* Evaluation: normalises with the running statistics; groups and rows only give the size. y may be
+ * x or residual. */
 void op_batchnorm_eval(Backend *be, const BatchNormShape *s, const void *x, const void *residual,
                        const float *gamma, const float *beta, const float *running_mean,
                        const float *running_var, void *y);

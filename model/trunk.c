@@ -131,7 +131,6 @@ static size_t plan_block(const Trunk *trunk, Block *block, int max_groups, int s
     if (block->downsample) {
         size_t bytes = map_bytes(trunk, &block->down_conv, samples);
         block->down_z = arena_take(arena, bytes);
-        block->down_a = arena_take(arena, bytes);
         norm_layer_plan(&block->down_norm, max_groups, arena);
     }
     return largest;
@@ -197,12 +196,13 @@ static void stem_fprop(Trunk *trunk, const Pass *pass, const void *x)
 static const void *block_fprop(Block *block, Params *params, const Pass *pass, const void *x)
 {
     int N = pass_samples(pass);
+    void *out = block->a[block->convs - 1];
     const void *shortcut = x;
     if (block->downsample) {
         conv_layer_fprop(&block->down_conv, params, N, x, block->down_z);
         norm_layer_fprop(&block->down_norm, params, pass, conv_positions(&block->down_conv),
-                         block->down_z, NULL, block->down_a);
-        shortcut = block->down_a;
+                         block->down_z, NULL, out);
+        shortcut = out;
     }
     for (int i = 0; i < block->convs; i++) {
         bool last = i == block->convs - 1;
@@ -210,7 +210,7 @@ static const void *block_fprop(Block *block, Params *params, const Pass *pass, c
         norm_layer_fprop(&block->norm[i], params, pass, conv_positions(&block->conv[i]),
                          block->z[i], last ? shortcut : NULL, block->a[i]);
     }
-    return block->a[block->convs - 1];
+    return out;
 }
 
 const void *trunk_fprop(Trunk *trunk, const Pass *pass, const void *x)

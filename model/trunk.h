@@ -24,8 +24,8 @@ typedef struct {
     ConvLayer down_conv;
     NormLayer down_norm;
     /* Kept from forward to backward. z[i] = conv i's output; a[i] = its norm's output, a[convs - 1]
-     * is the block's output. down_z likewise; down_a is only passed on to the last norm. */
-    void *z[3], *a[3], *down_z, *down_a;
+     * is the block's output. down_z likewise; its norm's output lies where the block's will. */
+    void *z[3], *a[3], *down_z;
 } Block;
 
 typedef struct {

@@ -1,5 +1,6 @@
 /* Checkpoints: what goes in comes out, damage is found, the newest whole one is used, and the
  * background writer saves no weights that are no numbers. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/rng.h"
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -286,6 +288,17 @@ static void the_first_format_is_read(void **state)
 /* ---- the background writer
  * --------------------------------------------------------------------------- */
 
+/* How long the saver's thread looks through a snapshot: that of a large network takes a while. */
+static atomic_uint look_microseconds;
+
+bool __real_snapshot_is_finite(const NetSnapshot *snapshot);
+bool __wrap_snapshot_is_finite(const NetSnapshot *snapshot);
+bool __wrap_snapshot_is_finite(const NetSnapshot *snapshot)
+{
+    usleep(look_microseconds);
+    return __real_snapshot_is_finite(snapshot);
+}
+
 static Saver *open_saver(Place *p)
 {
     SaverSettings settings = {
@@ -410,6 +423,34 @@ static void a_failing_write_is_tried_again_by_itself(void **state)
     free(temporary);
 }
 
+/* While the thread still looks through a snapshot, too: the pause behind earlier failures, which
+ * grows to minutes, must not count any more. */
+static void the_last_write_does_not_wait_for_a_pause(void **state)
+{
+    Place *p = *state;
+    Err err = {""};
+    CheckpointState s = sample();
+    MetricsHistory history = {0};
+    char *temporary = mem_format("%s.tmp", p->path);
+    assert_int_equal(mkdir(temporary, 0777), 0);
+    Saver *saver = open_saver(p);
+    saver_request(saver, SAVE_TRAINED, &s, &history);
+    usleep(300000);
+    assert_int_equal(rmdir(temporary), 0);
+    s.step = 18;
+    look_microseconds = 300000;
+    saver_request(saver, SAVE_TRAINED, &s, &history);
+    usleep(100000);
+    double start = clock_seconds();
+    assert_int_equal(saver_finish(saver, &err), 0);
+    assert_true(clock_seconds() - start < 2);
+    look_microseconds = 0;
+    saver_close(saver);
+    fflush(p->notes);
+    assert_non_null(strstr(p->printed, "Next attempt in 5.0 s."));
+    free(temporary);
+}
+
 static void skipped_steps_are_not_in_the_sums(void **state)
 {
     (void)state;
@@ -440,6 +481,7 @@ int main(void)
         IN_PLACE(weights_of_the_last_and_the_best_epoch_are_kept),
         IN_PLACE(a_failing_write_is_told_and_made_up_for),
         IN_PLACE(a_failing_write_is_tried_again_by_itself),
+        IN_PLACE(the_last_write_does_not_wait_for_a_pause),
         cmocka_unit_test(skipped_steps_are_not_in_the_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -370,9 +370,7 @@ int saver_finish(Saver *s, Err *err)
     pthread_mutex_lock(&s->lock);
     s->hurry = true;
     s->attempts = 0;
-    if (s->active) {
-        s->next_attempt = 0;
-    }
+    s->next_attempt = 0; /* also of a job that the thread is about to begin */
     pthread_cond_signal(&s->wake);
     while (s->next_full || s->reading || s->active) {
         pthread_cond_wait(&s->done, &s->lock);

@@ -1,7 +1,5 @@
 #include "base/clock.h"
 
-#include <time.h>
-
 static double seconds_of(clockid_t clock)
 {
     struct timespec now;
@@ -17,4 +15,14 @@ double clock_seconds(void)
 double clock_unix(void)
 {
     return seconds_of(CLOCK_REALTIME);
+}
+
+struct timespec clock_from_now(double seconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    long long nanoseconds = until.tv_nsec + (long long)((seconds > 0 ? seconds : 0) * 1e9);
+    until.tv_sec += nanoseconds / 1000000000;
+    until.tv_nsec = nanoseconds % 1000000000;
+    return until;
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,10 +33,13 @@ typedef struct {
 
 struct Lock {
     int fd;
-    bool beats;
+    bool beats; /* signs of life are needed: a thread shows them */
     LockTimes times;
-    double next_beat;
     Holder self;
+    pthread_t heart;
+    pthread_mutex_t mutex;
+    pthread_cond_t ended;
+    bool ending; /* under the mutex */
 };
 
 /* The first word of a small file of the kernel's; "" if it cannot be read. */
@@ -227,6 +231,63 @@ static int take(Lock *lock, const char *path, Log *log, Err *err)
     return 0;
 }
 
+/* ---- signs of life
+ * ------------------------------------------------------------------------------------ */
+
+static void *beat(void *context)
+{
+    Lock *lock = context;
+    struct timespec next = clock_from_now(lock->times.beat);
+    pthread_mutex_lock(&lock->mutex);
+    while (!lock->ending) {
+        if (pthread_cond_timedwait(&lock->ended, &lock->mutex, &next) != ETIMEDOUT) {
+            continue;
+        }
+        pthread_mutex_unlock(&lock->mutex);
+        lock->self.beat++;
+        /* Where it cannot be written, nothing else can: the checkpoint's warnings tell. */
+        (void)write_holder(lock->fd, &lock->self);
+        next = clock_from_now(lock->times.beat);
+        pthread_mutex_lock(&lock->mutex);
+    }
+    pthread_mutex_unlock(&lock->mutex);
+    return NULL;
+}
+
+/* Signals are for the program's other threads: in this one they would interrupt a write. */
+static void start_heart(Lock *lock)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&lock->mutex, NULL);
+    pthread_cond_init(&lock->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&lock->heart, NULL, beat, lock);
+    if (error != 0) {
+        fatal("cannot start the thread that keeps a lock: %s", strerror(error));
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void stop_heart(Lock *lock)
+{
+    pthread_mutex_lock(&lock->mutex);
+    lock->ending = true;
+    pthread_cond_signal(&lock->ended);
+    pthread_mutex_unlock(&lock->mutex);
+    pthread_join(lock->heart, NULL);
+    pthread_cond_destroy(&lock->ended);
+    pthread_mutex_destroy(&lock->mutex);
+}
+
+/* ---- taking and giving back
+ * ----------------------------------------------------------------------------- */
+
 Lock *lock_take(const char *path, const LockTimes *times, Log *log, Err *err)
 {
     Lock *lock = mem_zeroed(1, sizeof *lock);
@@ -243,25 +304,19 @@ Lock *lock_take(const char *path, const LockTimes *times, Log *log, Err *err)
         free(lock);
         return NULL;
     }
-    lock->next_beat = clock_seconds() + times->beat;
-    return lock;
-}
-
-void lock_beat(Lock *lock)
-{
-    if (!lock->beats || clock_seconds() < lock->next_beat) {
-        return;
+    if (lock->beats) {
+        start_heart(lock);
     }
-    lock->self.beat++;
-    /* Where it cannot be written, nothing else can: the checkpoint's warnings tell. */
-    (void)write_holder(lock->fd, &lock->self);
-    lock->next_beat = clock_seconds() + lock->times.beat;
+    return lock;
 }
 
 void lock_release(Lock *lock)
 {
     if (!lock) {
         return;
+    }
+    if (lock->beats) {
+        stop_heart(lock);
     }
     /* Emptied, not removed: another process may have opened it already and wait for it. What stays
      * in it where that fails names a process that is gone. */

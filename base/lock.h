@@ -23,12 +23,9 @@ typedef struct {
  * only within this machine (FUSE, as a mounted Drive is), what the holder wrote into the file
  * decides: a process of this machine holds the lock if it lives; one of another machine if it shows
  * a sign of life within times->patience, which is waited for (told to log, which may be NULL).
+ * The signs come from a thread of their own, whatever the holder is busy with.
  * NULL and err if the lock is held (the holder is named) or the file cannot be written. */
 Lock *lock_take(const char *path, const LockTimes *times, Log *log, Err *err);
-
-/* Shows that the holder lives, if that is needed and times->beat has passed since the last sign.
- * To be called every few seconds; from one thread at a time. */
-void lock_beat(Lock *lock);
 
 /* Gives the lock back. The file stays, empty. lock may be NULL. */
 void lock_release(Lock *lock);

@@ -16,7 +16,6 @@ enum {
     LONGEST_PAUSE = 300,
 };
 #define LAST_PAUSE     0.5 /* seconds between the last attempts */
-#define WAKE_SECONDS   2.0 /* the thread looks after the lock this often */
 #define SLOW_DISK_RATE 2e7 /* bytes a second, for the first guess */
 
 /* What one request wants. */
@@ -243,18 +242,15 @@ static void give_up_current(Saver *s)
     }
 }
 
+/* Until the next attempt is due, or somebody wants something. */
 static void wait_a_while(Saver *s)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    double seconds = WAKE_SECONDS;
-    if (s->active && s->next_attempt - clock_seconds() < seconds) {
-        seconds = s->next_attempt - clock_seconds();
+    if (s->active) {
+        struct timespec until = clock_from_now(s->next_attempt - clock_seconds());
+        pthread_cond_timedwait(&s->wake, &s->lock, &until);
+    } else {
+        pthread_cond_wait(&s->wake, &s->lock);
     }
-    long long nanoseconds = until.tv_nsec + (long long)((seconds > 0 ? seconds : 0) * 1e9);
-    until.tv_sec += nanoseconds / 1000000000;
-    until.tv_nsec = nanoseconds % 1000000000;
-    pthread_cond_timedwait(&s->wake, &s->lock, &until);
 }
 
 static void *work(void *context)
@@ -275,11 +271,6 @@ static void *work(void *context)
         } else {
             wait_a_while(s);
         }
-        pthread_mutex_unlock(&s->lock);
-        if (s->settings.lock) {
-            lock_beat(s->settings.lock);
-        }
-        pthread_mutex_lock(&s->lock);
     }
     drop_current(s);
     pthread_mutex_unlock(&s->lock);

@@ -4,14 +4,12 @@
 #ifndef RODEO_TRAIN_SAVER_H
 #define RODEO_TRAIN_SAVER_H
 
-#include "base/lock.h"
 #include "train/checkpoint.h"
 
 typedef struct {
     const char *folder; /* of the run */
     const Net *net;
     const Settings *settings; /* `keep` says how many epochs' weights are kept */
-    Lock *lock;               /* of the run's folder: the thread shows that its holder lives */
     Log *log;
 } SaverSettings; /* all borrowed until saver_close */
 

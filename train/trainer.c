@@ -306,11 +306,8 @@ static int begin(Trainer *t, Err *err)
     if (run_begin(&t->run, t->settings, err) != 0) {
         return -1;
     }
-    SaverSettings saver = {.folder = t->run.folder,
-                           .net = t->net,
-                           .settings = t->settings,
-                           .lock = t->run.lock,
-                           .log = t->log};
+    SaverSettings saver = {
+        .folder = t->run.folder, .net = t->net, .settings = t->settings, .log = t->log};
     t->saver = saver_open(&saver, resumes ? &t->state : NULL);
     t->last_request = clock_seconds();
     return 0;

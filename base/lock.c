@@ -189,9 +189,8 @@ static int check_holder(const Lock *lock, const char *path, bool locked, Log *lo
     if (!read_holder(lock->fd, &holder)) {
         return 0; /* given back, or never taken */
     }
-    if (strcmp(holder.host, lock->self.host) == 0) {
-        bool lives = !locked && same_machine(&holder, &lock->self) && holder.started != 0 &&
-                     process_start(holder.pid) == holder.started;
+    if (same_machine(&holder, &lock->self)) {
+        bool lives = !locked && holder.started != 0 && process_start(holder.pid) == holder.started;
         return lives ? refuse(path, &holder, err) : 0;
     }
     if (file_age(lock->fd) > lock->times.stale) {

@@ -199,6 +199,34 @@ static void a_living_holder_elsewhere_is_respected(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Copies of one machine often have one name: it does not tell that the holder is gone. */
+static void a_machine_of_the_same_name_is_another(void **state)
+{
+    const Place *place = *state;
+    Err err = {""};
+    char host[65] = "";
+    assert_int_equal(gethostname(host, sizeof host - 1), 0);
+    static const char line[] = "pid 7 host %s boot another started 5 beat %010d\n";
+    char *before = mem_format(line, host, 3);
+    char *after = mem_format(line, host, 4);
+    for (int i = 0; i < 2; i++) {
+        locks = false;
+        write_holder(place, before);
+        pid_t child = fork();
+        if (child == 0) {
+            usleep(150000);
+            write_holder(place, i == 0 ? after : before);
+            _exit(0);
+        }
+        Lock *lock = take(place, &err);
+        assert_int_equal(lock == NULL, i == 0);
+        lock_release(lock);
+        waitpid(child, NULL, 0);
+    }
+    free(before);
+    free(after);
+}
+
 /* By itself: the program may be busy with one long write, or with packing. */
 static void a_holder_shows_that_it_lives(void **state)
 {
@@ -242,6 +270,7 @@ int main(void)
         IN_PLACE(a_silent_holder_elsewhere_is_gone),
         IN_PLACE(an_old_file_is_taken_at_once),
         IN_PLACE(a_living_holder_elsewhere_is_respected),
+        IN_PLACE(a_machine_of_the_same_name_is_another),
         IN_PLACE(a_holder_shows_that_it_lives),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
     };

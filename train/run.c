@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,7 +65,18 @@ static bool is_record(const char *name)
            strcmp(name, "config.yaml") == 0;
 }
 
-static int move_records(const char *folder, const char *aside, Err *err)
+static int move_record(const char *from, const char *aside, Err *err)
+{
+    char *to = path_join(aside, strrchr(from, '/') + 1);
+    int rc = rename(from, to) == 0
+                 ? 0
+                 : err_set(err, "%s: cannot move to %s: %s", from, aside, strerror(errno));
+    free(to);
+    return rc;
+}
+
+/* All records but the checkpoints at the two paths of `last`. */
+static int move_others(const char *folder, const char *aside, char *const last[2], Err *err)
 {
     DIR *entries = opendir(folder);
     if (!entries) {
@@ -73,33 +85,61 @@ static int move_records(const char *folder, const char *aside, Err *err)
     int rc = 0;
     const struct dirent *entry;
     while (rc == 0 && (entry = readdir(entries))) {
-        if (!is_record(entry->d_name)) {
-            continue;
-        }
         char *from = path_join(folder, entry->d_name);
-        char *to = path_join(aside, entry->d_name);
-        if (rename(from, to) != 0) {
-            rc = err_set(err, "%s: cannot move to %s: %s", from, aside, strerror(errno));
+        if (is_record(entry->d_name) && strcmp(from, last[0]) != 0 && strcmp(from, last[1]) != 0) {
+            rc = move_record(from, aside, err);
         }
         free(from);
-        free(to);
     }
     closedir(entries);
     return rc;
 }
 
-int run_set_aside(const Run *run, Err *err)
+/* The newest checkpoint goes last: where this is interrupted, it tells the next start that there is
+ * something to move. */
+static int move_records(const char *folder, const char *aside, Err *err)
+{
+    char *last[2] = {checkpoint_old_path(folder), checkpoint_path(folder)};
+    int rc = move_others(folder, aside, last, err);
+    for (int i = 0; i < 2; i++) {
+        if (rc == 0 && path_is_file(last[i])) {
+            rc = move_record(last[i], aside, err);
+        }
+        free(last[i]);
+    }
+    return rc;
+}
+
+/* Makes a folder that was not there before, named by the time: two starts within a second must not
+ * share one. A new string; NULL and err. */
+static char *make_folder_aside(const char *folder, Err *err)
 {
     char stamp[32];
     time_t now = time(NULL);
     struct tm local;
     localtime_r(&now, &local);
     strftime(stamp, sizeof stamp, "until-%Y%m%d-%H%M%S", &local);
-    char *aside = path_join(run->folder, stamp);
-    int rc = path_make_folders(aside, err);
-    if (rc == 0) {
-        rc = move_records(run->folder, aside, err);
+    char *aside = path_join(folder, stamp);
+    for (int n = 2; mkdir(aside, 0777) != 0; n++) {
+        int error = errno;
+        if (error != EEXIST) {
+            err_set(err, "%s: cannot create this folder: %s", aside, strerror(error));
+            free(aside);
+            return NULL;
+        }
+        free(aside);
+        aside = mem_format("%s/%s-%d", folder, stamp, n);
     }
+    return aside;
+}
+
+int run_set_aside(const Run *run, Err *err)
+{
+    char *aside = make_folder_aside(run->folder, err);
+    if (!aside) {
+        return -1;
+    }
+    int rc = move_records(run->folder, aside, err);
     if (rc == 0) {
         log_warning(
             run->log,

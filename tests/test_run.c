@@ -1,9 +1,12 @@
-/* A run's folder: starting over moves every record of an earlier run out of the way, whole. */
+/* A run's folder: starting over moves every record of an earlier run out of the way, whole; going
+ * on leaves TensorBoard what the run does not know itself. */
 #include "train/run.h"
 
 #include "base/mem.h"
 #include "base/path.h"
+#include "data_fixture.h"
 #include "train/checkpoint.h"
+#include "train/event_record.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,28 +48,30 @@ typedef struct {
 
 static int set_up(void **state)
 {
-    char folder[] = "/tmp/rodeo-run-XXXXXX";
     Place *place = mem_zeroed(1, sizeof *place);
     *state = place;
     place->out = fopen("/dev/null", "w");
-    if (!place->out || !mkdtemp(folder)) {
+    if (!place->out) {
         return -1;
     }
-    place->run = (Run){.folder = mem_string(folder), .log = log_open(place->out, place->out)};
+    char *folder = fixture_create_folder();
+    place->run = (Run){.folder = folder,
+                       .metrics_path = path_join(folder, "metrics.jsonl"),
+                       .log = log_open(place->out, place->out)};
+    renames_left = -1;
     return 0;
 }
 
 static int tear_down(void **state)
 {
     Place *place = *state;
-    char *remove = mem_format("rm -r %s", place->run.folder);
-    int rc = system(remove);
-    free(remove);
+    fixture_remove_folder(place->run.folder);
+    place->run.folder = NULL;
     log_close(place->run.log);
     fclose(place->out);
     run_close(&place->run);
     free(place);
-    return rc;
+    return 0;
 }
 
 /* Puts an earlier run into the folder; each of its records holds the run's number. */
@@ -102,7 +107,7 @@ static int count_aside(const Place *place, int number)
         for (int i = 0; i < RECORDS && strncmp(entry->d_name, "until-", 6) == 0; i++) {
             char *path = path_join(folder, records[i]);
             char *text = path_is_file(path) ? path_read(path, NULL, NULL) : NULL;
-            found += text && atoi(text) == number;
+            found += text && strtol(text, NULL, 10) == number;
             free(text);
             free(path);
         }
@@ -117,7 +122,6 @@ static void every_run_gets_a_folder_of_its_own(void **state)
 {
     const Place *place = *state;
     Err err = {""};
-    renames_left = -1;
     for (int number = 1; number <= 12; number++) {
         leave_run(place, number);
         assert_int_equal(run_set_aside(&place->run, &err), 0);
@@ -146,6 +150,54 @@ static void an_interruption_loses_nothing(void **state)
     }
 }
 
+/* The first step that a file of events tells TensorBoard to drop from the files before it. */
+static int64_t first_dropped(const char *path)
+{
+    enum { IN_FRONT = 12, BEHIND = 4 }; /* of a record's message: its length and the checksums */
+    size_t bytes;
+    uint64_t length;
+    char *file = path_read(path, &bytes, NULL);
+    assert_non_null(file);
+    memcpy(&length, file, sizeof length);
+    const uint8_t *second = (const uint8_t *)file + IN_FRONT + length + BEHIND;
+    memcpy(&length, second, sizeof length);
+    Tb__Event *event = tb__event__unpack(NULL, length, second + IN_FRONT);
+    assert_non_null(event);
+    assert_int_equal(event->what_case, TB__EVENT__WHAT_SESSION_LOG);
+    int64_t step = event->step;
+    tb__event__free_unpacked(event, NULL);
+    free(file);
+    return step;
+}
+
+/* Of a run that another program began, the events of its epochs are in that program's files. */
+static void curves_of_epochs_before_the_history_stay(void **state)
+{
+    Place *place = *state;
+    Settings settings = settings_default();
+    static const struct {
+        int64_t before, first;
+    } cases[] = {{0, 0}, {5, 6}};
+    for (int i = 0; i < 2; i++) {
+        Err err = {""};
+        place->run.before = cases[i].before;
+        assert_int_equal(run_begin(&place->run, &settings, &err), 0);
+        DIR *entries = opendir(place->run.folder);
+        assert_non_null(entries);
+        const struct dirent *entry;
+        while ((entry = readdir(entries))) {
+            char *path = path_join(place->run.folder, entry->d_name);
+            if (strstr(entry->d_name, "tfevents")) {
+                assert_int_equal(first_dropped(path), cases[i].first);
+                assert_int_equal(unlink(path), 0);
+            }
+            free(path);
+        }
+        closedir(entries);
+    }
+    settings_free(&settings);
+}
+
 #define IN_PLACE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -153,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_PLACE(every_run_gets_a_folder_of_its_own),
         IN_PLACE(an_interruption_loses_nothing),
+        IN_PLACE(curves_of_epochs_before_the_history_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

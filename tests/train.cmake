@@ -4,7 +4,7 @@ rodeo_test(test_events SOURCES test_events.c LINKS rodeo_logs)
 rodeo_test(test_metrics SOURCES test_metrics.c LINKS rodeo_logs)
 rodeo_test(test_checkpoint SOURCES test_checkpoint.c LINKS rodeo_train)
 target_link_options(test_checkpoint PRIVATE -Wl,--wrap=snapshot_is_finite)
-rodeo_test(test_run SOURCES test_run.c LINKS rodeo_train)
+rodeo_test(test_run SOURCES test_run.c data_fixture.c LINKS rodeo_train)
 target_link_options(test_run PRIVATE -Wl,--wrap=rename)
 rodeo_test(test_plot SOURCES test_plot.c LINKS rodeo_logs)
 

@@ -187,11 +187,13 @@ static void add_scalars(EventWriter *events, const EpochMetrics *m)
 }
 
 /* A new file with the whole history, which tells TensorBoard to forget the files before it: however
- * they ended, the curves are whole, and each epoch is in them once. */
+ * they ended, the curves are whole, and each epoch is in them once. Epochs before the history are
+ * only in those files. */
 static int start_events(Run *run, Err *err)
 {
+    int64_t first = run->before > 0 ? run->before + 1 : 0;
     events_close(run->events);
-    run->events = events_open(run->folder, 0, err);
+    run->events = events_open(run->folder, first, err);
     if (!run->events) {
         return -1;
     }

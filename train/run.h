@@ -15,6 +15,8 @@ typedef struct {
     Lock *lock; /* of the folder, until run_close */
     Log *log;   /* borrowed */
     MetricsHistory history;
+    int64_t before; /* epochs in front of the history, which another program has trained; run_locate
+                       sets 0 */
     EventWriter *events; /* NULL while they cannot be written */
     bool metrics_behind; /* metrics.jsonl lacks something of the history */
 } Run;
@@ -32,7 +34,8 @@ int run_set_aside(const Run *run, Err *err);
 
 /* Gets the records ready for going on behind run->history (empty: a fresh run): config.yaml,
  * metrics.jsonl and the events are written so that they hold exactly these epochs. The events go to
- * a new file, which tells TensorBoard to drop what earlier ones hold. */
+ * a new file, which tells TensorBoard to drop what earlier ones hold, but for the epochs before the
+ * history. */
 int run_begin(Run *run, const Settings *settings, Err *err);
 
 /* Adds an epoch to the history and to metrics.jsonl and the events. What cannot be written is

@@ -303,6 +303,7 @@ static int begin(Trainer *t, Err *err)
     if (there && !resumes && run_set_aside(&t->run, err) != 0) {
         return -1;
     }
+    t->run.before = t->state.epoch - t->run.history.count;
     if (run_begin(&t->run, t->settings, err) != 0) {
         return -1;
     }

@@ -228,6 +228,47 @@ static void another_writer_is_not_disturbed(void **state)
     free(choices);
 }
 
+/* The name of the folder's only file; a new string. */
+static char *only_file(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    char *name = NULL;
+    const struct dirent *entry;
+    while ((entry = readdir(entries))) {
+        if (entry->d_name[0] != '.') {
+            assert_null(name);
+            name = mem_string(entry->d_name);
+        }
+    }
+    closedir(entries);
+    assert_non_null(name);
+    return name;
+}
+
+/* A run that goes on without its choices would round differently. */
+static void choices_that_cannot_be_written_are_written_later(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    Told told = {0};
+    assert_non_null(mkdtemp(folder));
+    Backend *be = open_gpu(folder, &told);
+    measure(be, 3, 0);
+    char *name = only_file(folder);
+    char *in_the_way = mem_format("%s/%s.tmp", folder, name);
+    assert_int_equal(mkdir(in_the_way, 0700), 0);
+    measure(be, 4, 0);
+    assert_int_equal(rmdir(in_the_way), 0);
+    free(in_the_way);
+    free(name);
+    device_close(be);
+    free(told.text);
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, " W=3 "), SHAPES);
+    assert_int_equal(count_of(choices, " W=4 "), SHAPES);
+    free(choices);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +277,7 @@ int main(void)
         cmocka_unit_test(pictures_need_no_engine),
         cmocka_unit_test(choices_of_other_runs_stay),
         cmocka_unit_test(another_writer_is_not_disturbed),
+        cmocka_unit_test(choices_that_cannot_be_written_are_written_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 #include "kernels/cuda/conv_plans.h"
 
 #include "base/atomic_file.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
 
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
+
+#define RETRY_SECONDS 60.0 /* behind a write that failed */
 
 /* A line of the file: a convolution, and what it runs with. */
 typedef struct {
@@ -35,8 +38,9 @@ struct CudaConvPlans {
     int count;
     Kept *kept;
     int kept_count;
-    bool changed; /* since the file was read or written */
-    char *folder; /* NULL: nothing is kept */
+    bool changed;        /* since the file was read or written */
+    double next_attempt; /* clock_seconds() from which on it may be written */
+    char *folder;        /* NULL: nothing is kept */
     char *path;
     void *compiler; /* held from the first measurement on: conv_hold_compiler */
     void (*notice)(void *user, const char *text); /* NULL once it was told */
@@ -200,7 +204,7 @@ static char *add_line(char *text, const Kept *k)
     return longer;
 }
 
-static void write_file(const CudaConvPlans *plans)
+static int write_file(const CudaConvPlans *plans)
 {
     char *text =
         mem_format("# cuDNN's engines that were the fastest on this GPU, with their knobs; "
@@ -208,27 +212,31 @@ static void write_file(const CudaConvPlans *plans)
     for (int i = 0; i < plans->kept_count; i++) {
         text = add_line(text, &plans->kept[i]);
     }
-    atomic_file_replace(plans->path, text, strlen(text), NULL);
+    int rc = atomic_file_replace(plans->path, text, strlen(text), NULL);
     free(text);
+    return rc;
 }
 
 /* Other runs, of another batch size perhaps, write to the same file: what they have added since it
  * was read stays, or they would measure again when they are resumed, and go on with other bits.
- * While one of them is writing, this is left to the next call. */
+ * While one of them is writing, this is left to the next call, and where writing fails, to one a
+ * while later. */
 void cuda_conv_plans_save(CudaConvPlans *plans)
 {
-    if (!plans->changed || !plans->path) {
+    if (!plans->changed || !plans->path || clock_seconds() < plans->next_attempt) {
         return;
     }
     int folder = path_make_folders(plans->folder, NULL) == 0
                      ? open(plans->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                      : -1;
     bool busy = folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    bool written = false;
     if (folder >= 0 && !busy) {
         read_file(plans);
-        write_file(plans);
+        written = write_file(plans) == 0;
     }
-    plans->changed = busy;
+    plans->changed = !written;
+    plans->next_attempt = written || busy ? 0 : clock_seconds() + RETRY_SECONDS;
     if (folder >= 0) {
         close(folder);
     }
@@ -265,6 +273,7 @@ CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gp
 
 void cuda_conv_plans_close(CudaConvPlans *plans)
 {
+    plans->next_attempt = 0;
     cuda_conv_plans_save(plans);
     for (int i = 0; i < plans->count; i++) {
         conv_plan_close(plans->ready[i].plan);

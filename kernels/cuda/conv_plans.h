@@ -16,7 +16,7 @@ CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gp
 void cuda_conv_plans_close(CudaConvPlans *plans);
 
 /* Writes the choices, if there are new ones, beside those that other processes have written since.
- * A file that cannot be written is left alone: choices are then measured at every launch. */
+ * Where that fails it is tried again, but at most once a minute, and when the plans are closed. */
 void cuda_conv_plans_save(CudaConvPlans *plans);
 
 /* The plan of a convolution in the current lane; belongs to the plans. Both lanes use the same

@@ -273,6 +273,17 @@ class RunTest(unittest.TestCase):
         _, weights = read_safetensors(path)
         self.assertEqual(weights, expected)
 
+    def test_dump_plan_leaves_a_damaged_checkpoint_in_place(self):
+        logdir = self.copy_of_whole("dump-damaged")
+        folder = self.run_folder(logdir)
+        path = folder / "checkpoint.safetensors"
+        path.write_bytes(path.read_bytes()[:-100])
+        before = {path.name for path in folder.iterdir()}
+        result = self.train(logdir, "--resume", "--dump_plan", self.folder / "dump-damaged-plan", "--steps", 1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("falling back", result.stderr)
+        self.assertEqual({path.name for path in folder.iterdir()}, before)
+
     def test_two_damaged_checkpoints_are_refused(self):
         logdir = self.copy_of_whole("both-damaged")
         for path in self.run_folder(logdir).glob("checkpoint.safetensors*"):

@@ -195,9 +195,11 @@ static void tell_resumed(const Trainer *t)
     }
 }
 
+/* Without the folder's lock nothing in it may be renamed: another process may train there. */
 static int resume_rodeo(Trainer *t, Err *err)
 {
-    SafeFile *file = checkpoint_open_to_resume(t->run.folder, t->log, err);
+    SafeFile *file = t->run.lock ? checkpoint_open_to_resume(t->run.folder, t->log, err)
+                                 : checkpoint_open(t->run.folder, t->log, err);
     if (!file) {
         return -1;
     }

@@ -461,6 +461,11 @@ static void skipped_steps_are_not_in_the_sums(void **state)
     sums_add(&sums, &skipped);
     sums_add(&sums, &skipped);
     assert_int_equal(sums.skipped_in_a_row, 2);
+    EpochSums next = sums;
+    sums_begin_epoch(&next);
+    assert_true(next.learned == 0 && next.skipped == 0 && next.cls == 0 && next.seconds == 0);
+    sums_add(&next, &skipped);
+    assert_int_equal(next.skipped_in_a_row, 3); /* an epoch may be shorter than what is too many */
     sums_add(&sums, &good);
     assert_true(sums.learned == 2 && sums.skipped == 2 && sums.skipped_in_a_row == 0);
     assert_true(sums.cls == 2 && sums.ent == 4 && sums.rot_target == 8 && sums.correct == 10);

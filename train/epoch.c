@@ -242,7 +242,7 @@ static void complete(Trainer *t, EpochMetrics *metrics)
     run_record(&t->run, metrics);
     t->state.epoch++;
     t->state.step = 0;
-    t->state.sums = (EpochSums){0};
+    sums_begin_epoch(&t->state.sums);
     save(t, SAVE_EPOCH);
 }
 

@@ -18,3 +18,8 @@ void sums_add(EpochSums *sums, const StepResult *result)
     sums->last_rot_source = result->rot_source;
     sums->last_rot_target = result->rot_target;
 }
+
+void sums_begin_epoch(EpochSums *sums)
+{
+    *sums = (EpochSums){.skipped_in_a_row = sums->skipped_in_a_row};
+}

@@ -7,7 +7,7 @@
 
 typedef struct {
     int64_t learned, skipped; /* steps */
-    int64_t skipped_in_a_row; /* up to the last step */
+    int64_t skipped_in_a_row; /* up to the last step, also over epochs */
     int64_t correct;          /* source pictures whose class was found in the learned steps */
     double cls, ent, rot_source, rot_target;           /* sums over the learned steps */
     double last_cls, last_rot_source, last_rot_target; /* of the last learned step */
@@ -17,5 +17,8 @@ typedef struct {
 
 /* Adds one step. The losses of a skipped one are not added: they may be no numbers. */
 void sums_add(EpochSums *sums, const StepResult *result);
+
+/* Begins the next epoch. What is counted in a row goes on. */
+void sums_begin_epoch(EpochSums *sums);
 
 #endif

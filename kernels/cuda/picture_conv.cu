@@ -160,12 +160,12 @@ __device__ static inline void multiply_fprop(const T *rows, const T *weights, Fp
 }
 
 /* In shared memory: what moments are taken around, and each warp's sums. */
-struct Moments {
+struct BlockMoments {
     alignas(16) float k[FILTERS];
     alignas(16) float of_warps[WARPS][SUMS];
 };
 
-__device__ static inline void start_moments(const float *running_mean, Moments *m)
+__device__ static inline void start_moments(const float *running_mean, BlockMoments *m)
 {
     for (int i = (int)threadIdx.x; i < SUMS; i += THREADS) {
         if (i < FILTERS) {
@@ -207,7 +207,7 @@ template <int COUNT> __device__ static inline void share_sums(float value[2 * CO
 
 /* Eight lanes have sums of the same filters of a part. Adds them up, and two of them, for which
  * this lane answers, to the warp's. */
-__device__ static inline void add_lanes(float sums[2 * OWN], int part, Moments *m)
+__device__ static inline void add_lanes(float sums[2 * OWN], int part, BlockMoments *m)
 {
     share_sums<OWN>(sums, 16);
     share_sums<OWN / 2>(sums, 8);
@@ -232,8 +232,9 @@ __host__ __device__ static inline NormLayout moments_layout(int groups, int bloc
     return l;
 }
 
-/* Adds up the warps. partial: as norm.cuh has it, in moments_layout(). */
-__device__ static inline void write_moments(const Moments *m, float *partial)
+/* Adds up the warps. partial: as norm.cuh has it, in moments_layout(). All threads of the block
+ * call it. */
+__device__ static inline void write_moments(const BlockMoments *m, float *partial)
 {
     NormLayout l = moments_layout((int)gridDim.y, (int)gridDim.x);
     __syncthreads();
@@ -247,11 +248,11 @@ __device__ static inline void write_moments(const Moments *m, float *partial)
     }
 }
 
-/* Writes a warp's outputs, of which so many of a row are within the picture, and takes moments of
- * them unless m is NULL. y: the first one. */
+/* Writes those of a warp's outputs that are within the picture: it has so many rows and columns
+ * from the first of them on, which is at y. Takes moments of them unless m is NULL. */
 template <typename T>
 __device__ static inline void write_outputs(const PictureShape &s, const FpropSums sums, int rows,
-                                            int columns, T *y, Moments *m)
+                                            int columns, T *y, BlockMoments *m)
 {
     int lane = (int)threadIdx.x % WARP;
 #pragma unroll
@@ -289,7 +290,7 @@ __device__ static inline void write_outputs(const PictureShape &s, const FpropSu
 #define FPROP_RESIDENT RESIDENT
 #endif
 
-/* partial: where moments are taken. */
+/* running_mean [64] and partial: where moments are taken. */
 template <typename T, bool MOMENTS>
 __global__ static void __launch_bounds__(THREADS, FPROP_RESIDENT)
     picture_fprop_kernel(PictureShape s, const T *x, const T *w, T *y, const float *running_mean,
@@ -297,7 +298,7 @@ __global__ static void __launch_bounds__(THREADS, FPROP_RESIDENT)
 {
     __shared__ __align__(16) T weights[FILTERS * WEIGHT_PITCH];
     __shared__ __align__(16) T under[Under<FPROP_ROWS>::rows * PITCH];
-    __shared__ Moments moments;
+    __shared__ BlockMoments moments;
     int first_row = (int)threadIdx.x / WARP * 2;
     int group = (int)blockIdx.y;
     Pixels<T> next[Under<FPROP_ROWS>::each];

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -25,7 +26,7 @@ STDOUT_LINES = ["Training accuracy (Classification)", "Validation source accurac
                 "Evaluation Target classification accuracy"]
 TAGS = ["Train/feature_std", "Loss/train_cls", "Loss/val_cls", "Accuracy/train_cls",
         "Accuracy/val_cls", "Loss/rot_train_source", "Loss/rot_train_target", "Loss/rot_val_source",
-        "Accuracy/rot_val_source", "Loss/rot_val_target", "Accuracy/rot_val_target",
+        "Loss/rot_val_target", "Accuracy/rot_val_source", "Accuracy/rot_val_target",
         "Loss/eval_target", "Accuracy/eval_target"]
 
 
@@ -134,6 +135,11 @@ class RunTest(unittest.TestCase):
             self.assertEqual([step for step, _ in scalars[tag]], [1, 2, 3])
             for (_, value), m in zip(scalars[tag], metrics):
                 self.assertAlmostEqual(value, m[key], places=5)
+
+    def test_events_come_in_the_reference_s_order(self):
+        events, = self.run_folder(self.whole).glob("events.out.tfevents.*")
+        written = re.findall(rb"(?:Train|Loss|Accuracy)/[a-z_]+", events.read_bytes())
+        self.assertEqual([tag.decode() for tag in written], 3 * TAGS)
 
     def test_epoch_logged_but_not_saved_is_logged_once(self):
         logdir = self.folder / "logged"

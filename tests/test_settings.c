@@ -347,6 +347,10 @@ static void run_names_are_the_originals(void **state)
         "0.25 --smallset --seed 3",
         "rgbd-rr_resnet18_lr=0.0003_lr_mult=1.0_batch_size=64_epoches=10_weight_decay="
         "0.05_weight_rot=0.0_weight_ent=0.25_dataset=smallset");
+    /* It trains without weight decay, and must not take the place of a run with. */
+    assert_run_name("--data_root d --sanitycheck",
+                    "rgbd-rr_resnet18_lr=0.0001_lr_mult=1.0_batch_size=32_epoches=40_weight_decay="
+                    "0.0_weight_rot=1.0_weight_ent=0.1_dataset=ROD-synROD");
     assert_run_name("--data_root d --source synHB --target valHB --arch resnet50",
                     "rgbd-rr_resnet50_lr=0.0001_lr_mult=1.0_batch_size=32_epoches=40_weight_decay="
                     "0.05_weight_rot=1.0_weight_ent=0.1_dataset=valHB-synHB");

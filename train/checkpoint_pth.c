@@ -78,7 +78,7 @@ static int expect(const char *what, double saved, double wanted, Err *err)
 
 static int check_optimizers(const PthCheckpoint *checkpoint, const Settings *s, Err *err)
 {
-    double decay = s->sanitycheck ? 0 : s->weight_decay;
+    double decay = settings_weight_decay(s);
     for (int group = 0; group < PARAM_GROUPS; group++) {
         const PthOptimizer *saved = &checkpoint->optimizer[group];
         bool head = group == PARAM_MAIN_HEAD || group == PARAM_ROTATION_HEAD;

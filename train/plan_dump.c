@@ -79,7 +79,7 @@ static json_t *header(const Trainer *t)
     set_real(object, "lr", s->lr);
     set_real(object, "lr_mult", s->lr_mult);
     set_real(object, "momentum", s->momentum);
-    set_real(object, "weight_decay", s->sanitycheck ? 0 : s->weight_decay);
+    set_real(object, "weight_decay", settings_weight_decay(s));
     set_real(object, "dropout_p", s->dropout_p);
     set_real(object, "rotation_dropout_p", (double)t->net->config.rotation_dropout_p);
     set_real(object, "weight_rot", s->weight_rot);

@@ -123,6 +123,11 @@ int settings_check(const Settings *settings, Err *err)
     return 0;
 }
 
+double settings_weight_decay(const Settings *settings)
+{
+    return settings->sanitycheck ? 0 : settings->weight_decay;
+}
+
 char *settings_run_name(const Settings *settings)
 {
     char lr[TEXT_DOUBLE_SIZE];
@@ -137,7 +142,8 @@ char *settings_run_name(const Settings *settings)
         "rgbd-rr_%s_lr=%s_lr_mult=%s_batch_size=%d_epoches=%d_weight_decay=%s_weight_rot=%s_"
         "weight_ent=%s_dataset=%s%s%s",
         settings->arch, text_double(settings->lr, lr), text_double(settings->lr_mult, lr_mult),
-        settings->batch_size, settings->epochs, text_double(settings->weight_decay, weight_decay),
+        settings->batch_size, settings->epochs,
+        text_double(settings_weight_decay(settings), weight_decay),
         text_double(settings->weight_rot, weight_rot),
         text_double(settings->weight_ent, weight_ent), dataset, settings->suffix ? "_" : "",
         settings->suffix ? settings->suffix : "");

@@ -66,10 +66,13 @@ int settings_check(const Settings *settings, Err *err);
 /* All settings in force as a YAML file that settings_read_yaml takes; a new string. */
 char *settings_to_yaml(const Settings *settings);
 
+/* The weight decay that the optimizers get: none in a sanity check. */
+double settings_weight_decay(const Settings *settings);
+
 /* The run's name, joined as the original program joins it, e.g.
  * rgbd-rr_resnet18_lr=0.0001_lr_mult=1.0_batch_size=32_epoches=40_weight_decay=0.05_weight_rot=1.0_
  * weight_ent=0.1_dataset=ROD-synROD[_SUFFIX]; dataset is TARGET-SOURCE, or "smallset". A new
- * string. */
+ * string. weight_decay is the one in force, 0.0 in a sanity check. */
 char *settings_run_name(const Settings *settings);
 
 /* What must be the same when a run is resumed (network, classes, data sets, batch size, seed, ...):

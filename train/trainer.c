@@ -91,7 +91,7 @@ static int open_net(Trainer *t, Err *err)
     StepSettings step = {.lr = s->lr,
                          .lr_mult = s->lr_mult,
                          .momentum = s->momentum,
-                         .weight_decay = s->sanitycheck ? 0.0 : s->weight_decay,
+                         .weight_decay = settings_weight_decay(s),
                          .alpha = s->weight_ent,
                          .lambda = s->weight_rot,
                          .seed = s->seed};

@@ -83,6 +83,7 @@ static inline BatchNormShape conv_statistics_norm(const ConvStatisticsShape *s)
 struct Backend {
     const BackendTable *table;
     const char *precision;
+    char name[128]; /* device_name() */
     size_t activation_bytes;
     bool needs_loss_scale;
     int picture_channels;

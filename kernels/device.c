@@ -66,6 +66,11 @@ const char *device_kind(const Backend *be)
     return be->table->kind;
 }
 
+const char *device_name(const Backend *be)
+{
+    return be->name;
+}
+
 const char *device_description(const Backend *be)
 {
     return be->table->description(be);

@@ -38,6 +38,9 @@ void device_close(Backend *be);
 /* "cpu" or "cuda". */
 const char *device_kind(const Backend *be);
 
+/* The name that the device's maker gave it: "Tesla T4". Belongs to the backend. */
+const char *device_name(const Backend *be);
+
 /* What the device is, for people: "AMD EPYC 7B13, 2 threads". Belongs to the backend. */
 const char *device_description(const Backend *be);
 

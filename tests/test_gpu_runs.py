@@ -5,6 +5,7 @@ Usage: test_gpu_runs.py BUILD_FOLDER. Ends with 77 where no GPU is. Needs Python
 import csv
 import json
 import pathlib
+import re
 import shutil
 import signal
 import statistics
@@ -41,6 +42,7 @@ class GpuRunsTest(unittest.TestCase):
             sys.exit(SKIPPED)
         assert trained.returncode == 0, trained.stderr
         assert "(tier device, chosen by free memory)" in trained.stderr, trained.stderr
+        cls.trained = trained
         cls.expected = run_files.state_of(run_files.run_folder(cls.whole))
 
     @classmethod
@@ -60,6 +62,13 @@ class GpuRunsTest(unittest.TestCase):
     def assert_equals_whole(self, logdir):
         state = run_files.state_of(run_files.run_folder(logdir))
         self.assertEqual(run_files.difference(self.expected, state), "")
+
+    def test_the_gpu_is_named_as_by_pytorch(self):
+        device = self.trained.stdout.splitlines()[1]  # memory and precision stand in a line of their own
+        self.assertRegex(device, r"^Running on device [^,]+$")
+        name = device.removeprefix("Running on device ")
+        self.assertRegex(self.trained.stderr,
+                         rf"(?m)^Running on the GPU: {re.escape(name)}, \d+ GiB, fp16\.$")
 
     def test_every_tier_trains_alike(self):
         for tier in ("ram", "disk"):

@@ -45,7 +45,8 @@ static int open_device(Trainer *t, Err *err)
         return -1;
     }
     if (strcmp(device_kind(t->be), "cuda") == 0) {
-        log_result(t->log, "Running on device %s", device_description(t->be));
+        log_result(t->log, "Running on device %s", device_name(t->be));
+        log_note(t->log, "Running on the GPU: %s.", device_description(t->be));
         return 0;
     }
     log_result(t->log, "WARNING! CUDA not available");

@@ -150,10 +150,9 @@ static void read_processor_name(char *name, size_t bytes)
 
 static void describe(CpuBackend *cpu)
 {
-    char name[128];
-    read_processor_name(name, sizeof(name));
-    snprintf(cpu->description, sizeof(cpu->description), "%s, %d thread%s", name, cpu->threads,
-             cpu->threads == 1 ? "" : "s");
+    read_processor_name(cpu->base.name, sizeof(cpu->base.name));
+    snprintf(cpu->description, sizeof(cpu->description), "%s, %d thread%s", cpu->base.name,
+             cpu->threads, cpu->threads == 1 ? "" : "s");
 }
 
 Backend *cpu_backend_open(const DeviceOptions *options, Err *err)

@@ -217,7 +217,8 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
         free(cuda);
         return NULL;
     }
-    snprintf(cuda->description, sizeof cuda->description, "%.96s, %.0f GiB, %s", properties.name,
+    snprintf(cuda->base.name, sizeof cuda->base.name, "%.127s", properties.name);
+    snprintf(cuda->description, sizeof cuda->description, "%s, %.0f GiB, %s", cuda->base.name,
              (double)properties.totalGlobalMem / 1073741824.0, cuda->base.precision);
     cuda->most_workspace = conv_workspace_bytes(cuda->type, properties.totalGlobalMem);
     cuda->plans = cuda_conv_plans_open(options, properties.name);

@@ -18,6 +18,7 @@ REFERENCE = pathlib.Path(__file__).resolve().parent / "reference"
 sys.path.insert(0, str(REFERENCE))
 
 import model
+import make_plan  # model has told where it is
 import numpy
 import onnx
 import onnxruntime
@@ -45,6 +46,7 @@ class PytorchTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         torch.manual_seed(1)
+        torch.set_num_threads(1)
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="rodeo-pytorch-"))
         cls.data = cls.folder / "data"
         made = call("demo_data", "--out", cls.data, "--classes", 3, "--per_class", 12, "--seed", 3)
@@ -224,11 +226,108 @@ class PytorchTest(unittest.TestCase):
     def test_steps_are_pytorch_s(self):
         for name, arguments in (("dropout", ["--dropout_p", 0.5]), ("plain", ["--dropout_p", 0]),
                                 ("source-only", ["--weight_rot", 0, "--weight_ent", 0]),
+                                ("entropy-only", ["--weight_rot", 0]),
+                                ("rotation-only", ["--weight_ent", 0]),
+                                ("weighted", ["--weight_rot", 0.3, "--weight_ent", 0.7, "--lr_mult", 3,
+                                              "--momentum", 0.8, "--weight_decay", 0.01]),
                                 ("resnet50", ["--arch", "resnet50", "--arch_width", 4])):
             with self.subTest(case=name):
-                steps = 2 if name == "resnet50" else 4
+                steps = 4 if name in ("dropout", "plain", "source-only") else 2
                 plan = self.dump("steps-" + name, *SMALL, *arguments, "--steps", steps, "--lr", 1e-6)
                 self.replay(plan, "--yardstick")
+                first = json.loads((plan / "plan.jsonl").read_text().splitlines()[0])
+                self.assertEqual(first["rotation_dropout_p"], 0.5)
+
+    # ---- an epoch's numbers ----
+
+    def pairs_of(self, dataset, file):
+        """(RGB path, depth path, label) of every line of a list of the demo data."""
+        folder = self.data / dataset
+        for line in (folder / file).read_text().splitlines():
+            path, label = line.split()
+            if dataset == "synROD":
+                paths = [folder / path.replace("***", modality) for modality in ("rgb", "depth")]
+            else:
+                path = path.partition("/")[2] if "???" in path.partition("/")[0] else path
+                paths = [folder / "rgb-washington" / path.replace("***", "crop"),
+                         folder / "surfnorm-washington" / path.replace("***", "depthcrop")]
+            yield *paths, int(label)
+
+    def loss_and_accuracy(self, net, settings, test):
+        """What PyTorch makes of one test: the mean of its batches' losses, correct / seen."""
+        pairs = list(self.pairs_of(test["dataset"], test["list"]))
+        losses, correct, seen = [], 0, 0
+        for number in range(min(test["batches"], -(-len(pairs) // settings["batch_size"]))):
+            drawn = make_plan.plan_batch(0, 0, test["loader"], len(pairs), settings["batch_size"],
+                                         settings["image_size"], settings["crop_size"],
+                                         test["rotated"], test["rotated"], False, number)
+            batch = [{"rgb": pairs[index][0], "depth": pairs[index][1], "turns_rgb": turns_rgb,
+                      "turns_depth": turns_depth, "top": top, "left": left, "flip": flip,
+                      "label": label if test["rotated"] else pairs[index][2]}
+                     for index, label, top, left, flip, turns_rgb, turns_depth in drawn]
+            rgb, depth, labels = model.group_tensors(batch, settings, torch.float32)
+            with torch.no_grad():
+                logits = (net.tell_rotation if test["rotated"] else net.classify)(rgb, depth)
+            losses.append(torch.nn.functional.cross_entropy(logits, labels).item())
+            correct += (logits.argmax(1) == labels).sum().item()
+            seen += len(labels)
+        return numpy.mean(losses), correct / seen
+
+    def check_tests(self, net, settings, cap, metrics):
+        """The four tests of an epoch, with at most `cap` batches where they are capped."""
+        source = {"dataset": "synROD", "list": "synARID_50k-split_sync_test1.txt", "batches": cap}
+        target = {"dataset": "ROD", "list": "wrgbd_40k-split_sync.txt", "batches": cap}
+        for name, test in (("source", dict(source, loader=4, rotated=False)),
+                           ("source_rotation", dict(source, loader=5, rotated=True)),
+                           ("target_rotation", dict(target, loader=6, rotated=True)),
+                           ("target", dict(target, loader=7, rotated=False, batches=1000))):
+            loss, accuracy = self.loss_and_accuracy(net, settings, test)
+            self.assertLess(abs(metrics[name + "_loss"] - loss), 1e-4 * loss, name)
+            self.assertEqual(metrics[name + "_accuracy"], accuracy, name)
+
+    def check_training(self, arguments, steps, metrics):
+        """What is told of the training steps: PyTorch computes each source batch again, with the weights
+        that Rodeo had before that step."""
+        correct, seen, losses = 0, 0, []
+        for step in range(steps):
+            plan = self.dump(f"before-step-{step}", *arguments, "--steps", step + 1)
+            before = plan / "initial" if step == 0 else self.folder / f"before-step-{step - 1}/final"
+            settings, *lines = map(json.loads, (plan / "plan.jsonl").read_text().splitlines())
+            net = model.Net(settings)
+            net.load(load_file(before / "checkpoint.safetensors"))
+            net.train()
+            rgb, depth, labels = model.group_tensors(lines[-1]["groups"][0]["pairs"], settings, torch.float32)
+            with torch.no_grad():
+                logits = net.classify(rgb, depth)
+            losses.append(torch.nn.functional.cross_entropy(logits, labels).item())
+            correct += (logits.argmax(1) == labels).sum().item()
+            seen += len(labels)
+        told = {name: [line["losses"][name] for line in lines] for name in lines[0]["losses"]}
+        for key, expected in (("loss_rec", numpy.mean(losses)), ("last_loss_rec", losses[-1]),
+                              ("feature_std", logits.std().item()), ("train_accuracy", correct / seen),
+                              ("last_loss_rot_source", told["rot_source"][-1]),
+                              ("last_loss_rot_target", told["rot_target"][-1]),
+                              ("loss_rot_source", numpy.mean(told["rot_source"])),
+                              ("loss_rot_target", numpy.mean(told["rot_target"])),
+                              ("loss_ent", numpy.mean(told["ent"]))):
+            self.assertLess(abs(metrics[key] - expected), 1e-4 * abs(expected) + 1e-12, key)
+        return settings
+
+    def test_an_epoch_s_numbers_are_pytorch_s(self):
+        # 9 pairs of the source's test are batches of 8 and 1, 36 of the target four of 8 and one of 4.
+        arguments = [*SMALL, "--dropout_p", 0, "--lr", 0.002, "--epochs", 1]
+        for cap in (1, 3):
+            logdir = self.folder / f"cap-{cap}"
+            self.assert_fine(call("train", "--data_root", self.data, "--logdir", logdir, *arguments,
+                                  "--test_batches", cap))
+            run, = (path for path in logdir.iterdir() if path.is_dir())
+            metrics = json.loads((run / "metrics.jsonl").read_text())
+            if cap == 1:
+                settings = self.check_training(arguments, 36 // 8, metrics)
+            net = model.Net(settings)
+            net.load(load_file(run / "checkpoint.safetensors"))
+            net.train(False)
+            self.check_tests(net, settings, cap, metrics)
 
     def test_a_wrong_step_is_noticed(self):
         plan = self.dump("wrong", *SMALL, "--steps", 2)

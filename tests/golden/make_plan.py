@@ -76,4 +76,5 @@ def main():
                     print(*pair, file=file)
 
 
-main()
+if __name__ == "__main__":
+    main()

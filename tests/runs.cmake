@@ -11,7 +11,7 @@ add_test(NAME check_initial
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/with_reference.sh ${PROJECT_SOURCE_DIR}/.venv/bin/python
                  "torchvision, safetensors" ${CMAKE_CURRENT_SOURCE_DIR}/check_initial.py
                  ${CMAKE_BINARY_DIR})
-set_tests_properties(test_pytorch check_initial PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
+set_tests_properties(test_pytorch check_initial PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1500)
 # The notebook calls the programs of the source tree's build/.
 if(CMAKE_BINARY_DIR STREQUAL "${PROJECT_SOURCE_DIR}/build")
   add_test(NAME test_notebook

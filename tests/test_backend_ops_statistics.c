@@ -63,8 +63,8 @@ static double *input_values(const Statistics *t, Rng *rng)
     int64_t picture = (int64_t)c->H * c->W * c->C;
     double *values = doubles(c->N * picture);
     for (int64_t i = 0; i < c->N * picture; i++) {
-        double group = (double)(i / picture / (c->N / t->s.groups));
-        values[i] = device_rounded(t->be, 2 * rng_uniform(rng) - 1 + group / 4);
+        int64_t group = i / picture / (c->N / t->s.groups);
+        values[i] = device_rounded(t->be, 2 * rng_uniform(rng) - 1 + (double)group / 4);
     }
     return values;
 }

@@ -87,7 +87,8 @@ static void take_curves(Run *run, const EpochMetrics *metrics, int lines)
 static int run_read(Run *run, Err *err)
 {
     if (!path_is_folder(run->folder)) {
-        return err_set(err, "%s: there is no such folder: name the folder of a run", run->argument);
+        err_set(err, "%s: there is no such folder: name the folder of a run", run->argument);
+        return -1;
     }
     char *path = path_join(run->folder, "metrics.jsonl");
     MetricsHistory history;

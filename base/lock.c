@@ -3,12 +3,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -230,8 +230,7 @@ static int take(Lock *lock, const char *path, Log *log, Err *err)
     return 0;
 }
 
-/* ---- signs of life
- * ------------------------------------------------------------------------------------ */
+/* ---- signs of life --------------------------------------------------------------------------- */
 
 static void *beat(void *context)
 {
@@ -253,24 +252,11 @@ static void *beat(void *context)
     return NULL;
 }
 
-/* Signals are for the program's other threads: in this one they would interrupt a write. */
 static void start_heart(Lock *lock)
 {
-    sigset_t all;
-    sigset_t before;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&lock->mutex, NULL);
-    pthread_cond_init(&lock->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&lock->heart, NULL, beat, lock);
-    if (error != 0) {
-        fatal("cannot start the thread that keeps a lock: %s", strerror(error));
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread_condition_open(&lock->ended);
+    thread_start(&lock->heart, beat, lock, "keeps a lock");
 }
 
 static void stop_heart(Lock *lock)
@@ -284,8 +270,7 @@ static void stop_heart(Lock *lock)
     pthread_mutex_destroy(&lock->mutex);
 }
 
-/* ---- taking and giving back
- * ----------------------------------------------------------------------------- */
+/* ---- taking and giving back ------------------------------------------------------------------ */
 
 Lock *lock_take(const char *path, const LockTimes *times, Log *log, Err *err)
 {

@@ -113,7 +113,7 @@ static const Pack *pack_of_pair(const Loader *loader, int pair)
 }
 
 /* Decides where each picture that is to be gathered goes: in the order of the pairs, without gaps
- * but for alignment. */
+ * but for alignment. Where pixels stay on the device, all have their place there already. */
 static void place_pictures(Loader *loader, Slot *slot)
 {
     int64_t end = 0;
@@ -167,11 +167,11 @@ static int gather_picture(const Loader *loader, const Slot *slot, int p, Err *er
 {
     int pair = p / MODALITIES;
     int m = p % MODALITIES;
-    int64_t index = slot->plan[pair].index;
-    const Pack *pack = pack_of_pair(loader, pair);
     if (slot->pixels[p] == NOT_GATHERED) {
         return 0;
     }
+    int64_t index = slot->plan[pair].index;
+    const Pack *pack = pack_of_pair(loader, pair);
     PackedPicture picture = pack_picture(pack, index, m);
     uint8_t *to = slot->host + loader->pixels_at + slot->pixels[p];
     size_t bytes = (size_t)picture.width * (size_t)picture.height * 3;

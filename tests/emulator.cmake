@@ -15,10 +15,9 @@ set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_
 add_test(NAME test_emulator COMMAND test_emulator)
 set_tests_properties(test_emulator PROPERTIES TIMEOUT 300 LABELS emulated)
 
-foreach(test test_conv_choice test_cuda_memory)
-  rodeo_test(${test} SOURCES ${test}.c LINKS rodeo_kernels)
-  set_tests_properties(${test} PROPERTIES LABELS emulated)
-endforeach()
+rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
+rodeo_test(test_cuda_memory SOURCES test_cuda_memory.c child.c LINKS rodeo_kernels)
+set_tests_properties(test_conv_choice test_cuda_memory PROPERTIES LABELS emulated)
 
 foreach(precision fp32 tf32 fp16 bf16)
   add_test(NAME test_training_emulated_${precision} COMMAND test_training)

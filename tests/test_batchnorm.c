@@ -1,4 +1,4 @@
-/* Batch norm against the reference loops and PyTorch, and the loops against finite differences. */
+/* Batch norm against the reference loops and PyTorch. */
 #include "base/mem.h"
 #include "base/rng.h"
 #include "golden.h"
@@ -532,83 +532,6 @@ static void test_golden(void **state)
     device_close(be);
 }
 
-/* ---- the reference against finite differences ------------------------------------------------ */
-
-typedef struct {
-    BatchNormShape s;
-    double *x, *residual, *gamma, *beta, *dy, *y, *mean, *invstd;
-} Reference;
-
-/* sum of dy y, whose gradients bprop gives. */
-static double weighted_output(const Reference *r)
-{
-    double running[2][8] = {{0}};
-    ref_batchnorm_train(&r->s, r->x, r->residual, r->gamma, r->beta, running[0], running[1],
-                        r->mean, r->invstd, r->y);
-    double sum = 0;
-    for (int64_t i = 0; i < count_of(&r->s); i++) {
-        sum += r->dy[i] * r->y[i];
-    }
-    return sum;
-}
-
-static void check_differences(const Reference *r, double *values, const double *gradient,
-                              int64_t count)
-{
-    const double step = 1e-5;
-    for (int64_t i = 0; i < count; i++) {
-        double value = values[i];
-        values[i] = value + step;
-        double above = weighted_output(r);
-        values[i] = value - step;
-        double below = weighted_output(r);
-        values[i] = value;
-        assert_true(fabs((above - below) / (2 * step) - gradient[i]) < 1e-7);
-    }
-}
-
-/* The residual is moved until no value before the ReLU is near its kink. */
-static void leave_the_kink(Reference *r)
-{
-    r->s.relu = false;
-    weighted_output(r);
-    for (int64_t i = 0; i < count_of(&r->s); i++) {
-        if (fabs(r->y[i]) < 0.01) {
-            r->residual[i] += 0.1;
-        }
-    }
-    r->s.relu = true;
-}
-
-static void test_reference_gradients(void **state)
-{
-    (void)state;
-    enum { N = 2 * 5 * 3, C = 3 };
-    Backend *be = tensors_open_backend();
-    Case k = {.s = {2, 5, C, 1e-5F, 0.1F, true}};
-    Tensors t = tensors_make(be, &k);
-    double y[N];
-    double mean[2 * C];
-    double invstd[2 * C];
-    Reference r = {
-        k.s,  t.x.values, t.residual.values, t.gamma.values, t.beta.values, t.dy.values, y,
-        mean, invstd};
-    leave_the_kink(&r);
-    weighted_output(&r);
-    double dx[N];
-    double dresidual[N];
-    double dgamma[C];
-    double dbeta[C];
-    ref_batchnorm_bprop(&r.s, r.x, y, r.dy, NULL, r.gamma, mean, invstd, dx, dresidual, dgamma,
-                        dbeta);
-    check_differences(&r, r.x, dx, N);
-    check_differences(&r, r.residual, dresidual, N);
-    check_differences(&r, r.gamma, dgamma, C);
-    check_differences(&r, r.beta, dbeta, C);
-    tensors_free(&t);
-    device_close(be);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -618,7 +541,6 @@ int main(void)
         cmocka_unit_test(test_large_mean),
         cmocka_unit_test(test_nan_passes_the_relu),
         cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_reference_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

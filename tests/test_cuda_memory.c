@@ -2,6 +2,7 @@
  * told.
  */
 #include "base/err.h"
+#include "child.h"
 #include "kernels/device.h"
 
 #include <setjmp.h>
@@ -10,8 +11,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -27,43 +26,28 @@ static void ask_the_machine(Backend *be)
     device_host_alloc(be, TOO_MUCH);
 }
 
-static void open_and(void (*ask)(Backend *be))
+typedef void Ask(Backend *be);
+
+static void open_and_ask(void *context)
 {
     Err err = {""};
+    Ask *const *ask = context;
     setenv("RODEO_EMULATOR_LEAKS", "0", 1); /* a program that ends so leaves things behind */
     Backend *be = device_open("cuda", &(DeviceOptions){.precision = "fp32"}, &err);
     if (be != NULL) {
-        ask(be);
+        (*ask)(be);
     }
-    _exit(0);
 }
 
 /* It must end with status 2 and with one line that says what is missing. */
-static void expect_end(void (*ask)(Backend *be), const char *message)
+static void expect_end(Ask *ask, const char *message)
 {
-    int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        open_and(ask);
-    }
-    close(ends[1]);
-    char text[1024] = "";
-    size_t length = 0;
-    ssize_t more = 0;
-    while ((more = read(ends[0], text + length, sizeof(text) - 1 - length)) > 0) {
-        length += (size_t)more;
-    }
-    close(ends[0]);
-    int status = 0;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (strncmp(text, message, strlen(message)) != 0 || strchr(text, '\n') != text + length - 1) {
+    char text[CHILD_TEXT];
+    assert_int_equal(child_run(open_and_ask, &ask, text), 2);
+    if (strncmp(text, message, strlen(message)) != 0 ||
+        strchr(text, '\n') != text + strlen(text) - 1) {
         fail_msg("expected one line that begins with \"%s\", not: %s", message, text);
     }
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 2);
 }
 
 static void it_is_said_whose_memory_is_missing(void **state)

@@ -1,5 +1,6 @@
 /* Opening the device, its memory, and operators refusing shapes that break their rules. */
 #include "base/mem.h"
+#include "child.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
@@ -9,8 +10,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -167,31 +166,18 @@ static void sgd_from_an_odd_offset(Backend *be, void *memory)
     op_sgd(be, &s, NULL, memory, memory, memory, NULL);
 }
 
-/* Runs misuse in a child process, which must end with status 2 and `message` on standard error. */
+static void misuse_cpu(void *context)
+{
+    _Alignas(64) static float memory[256];
+    Misuse *const *misuse = context;
+    (*misuse)(open_cpu(1), memory);
+}
+
+/* It must end the program, with status 2 and `message` on standard error. */
 static void expect_fatal(Misuse *misuse, const char *message)
 {
-    int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        _Alignas(64) static float memory[256];
-        misuse(open_cpu(1), memory);
-        _exit(0);
-    }
-    close(ends[1]);
-    char text[1024] = "";
-    size_t length = 0;
-    ssize_t more = 0;
-    while ((more = read(ends[0], text + length, sizeof(text) - 1 - length)) > 0) {
-        length += (size_t)more;
-    }
-    close(ends[0]);
-    int status = 0;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 2);
+    char text[CHILD_TEXT];
+    assert_int_equal(child_run(misuse_cpu, &misuse, text), 2);
     if (strstr(text, message) == NULL) {
         fail_msg("expected \"%s\" in: %s", message, text);
     }

@@ -2,10 +2,10 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "train/keep.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -280,19 +280,6 @@ static void *work(void *context)
 /* ---- requests
  * ---------------------------------------------------------------------------------------- */
 
-/* Signals are for the threads that train: in this one they would interrupt a write. */
-static void start_thread(Saver *s)
-{
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&s->thread, NULL, work, s) != 0) {
-        fatal("could not start the thread that writes checkpoints");
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 Saver *saver_open(const SaverSettings *settings, const CheckpointState *last)
 {
     Saver *s = mem_zeroed(1, sizeof *s);
@@ -304,16 +291,12 @@ Saver *saver_open(const SaverSettings *settings, const CheckpointState *last)
         s->on_disk = *last;
         s->any_on_disk = true;
     }
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->wake, &monotonic);
+    thread_condition_open(&s->wake);
     pthread_cond_init(&s->done, NULL);
-    pthread_condattr_destroy(&monotonic);
     snapshot_open(&s->snapshot, settings->net);
     s->reading = true; /* until the thread has touched the memory */
-    start_thread(s);
+    thread_start(&s->thread, work, s, "writes checkpoints");
     return s;
 }
 

@@ -370,6 +370,20 @@ static void weights_of_the_last_and_the_best_epoch_are_kept(void **state)
     free(path);
 }
 
+/* Puts a folder where the new file is to be written. */
+static char *block_writing(const Place *p)
+{
+    char *temporary = mem_format("%s.tmp", p->path);
+    assert_int_equal(mkdir(temporary, 0777), 0);
+    return temporary;
+}
+
+static void unblock_writing(char *temporary)
+{
+    assert_int_equal(rmdir(temporary), 0);
+    free(temporary);
+}
+
 /* A folder that cannot be written to, then one that can. */
 static void a_failing_write_is_told_and_made_up_for(void **state)
 {
@@ -377,13 +391,12 @@ static void a_failing_write_is_told_and_made_up_for(void **state)
     Err err = {""};
     CheckpointState s = sample();
     MetricsHistory history = {0};
-    char *temporary = mem_format("%s.tmp", p->path);
-    assert_int_equal(mkdir(temporary, 0777), 0); /* in the way of the new file */
+    char *temporary = block_writing(p);
     Saver *saver = open_saver(p);
     saver_request(saver, SAVE_TRAINED, &s, &history);
     assert_int_equal(saver_finish(saver, &err), -1);
     assert_non_null(strstr(err.text, "Is a directory"));
-    assert_int_equal(rmdir(temporary), 0);
+    unblock_writing(temporary);
     saver_request(saver, SAVE_TRAINED, &s, &history);
     assert_int_equal(saver_finish(saver, &err), 0);
     saver_close(saver);
@@ -392,7 +405,6 @@ static void a_failing_write_is_told_and_made_up_for(void **state)
                                        "written: "));
     assert_non_null(strstr(p->printed, "There is none yet: a run that is killed now is lost"));
     assert_int_equal(epoch_of(checkpoint_open(p->folder, p->log, &err)), 3);
-    free(temporary);
 }
 
 /* Without anybody waiting for it, and with the newest state. */
@@ -402,14 +414,13 @@ static void a_failing_write_is_tried_again_by_itself(void **state)
     Err err = {""};
     CheckpointState s = sample();
     MetricsHistory history = {0};
-    char *temporary = mem_format("%s.tmp", p->path);
-    assert_int_equal(mkdir(temporary, 0777), 0);
+    char *temporary = block_writing(p);
     Saver *saver = open_saver(p);
     saver_request(saver, SAVE_TRAINED, &s, &history);
     usleep(300000);
     s.step = 18;
     assert_true(saver_request(saver, SAVE_STEP, &s, &history));
-    assert_int_equal(rmdir(temporary), 0);
+    unblock_writing(temporary);
     char place[CHECKPOINT_PLACE_SIZE] = "";
     for (int i = 0; i < 150 && !place[0]; i++) {
         usleep(100000);
@@ -420,7 +431,6 @@ static void a_failing_write_is_tried_again_by_itself(void **state)
     fflush(p->notes);
     assert_non_null(strstr(p->printed, "is written, at attempt 2"));
     assert_int_equal(epoch_of(checkpoint_open(p->folder, p->log, &err)), 3);
-    free(temporary);
 }
 
 /* While the thread still looks through a snapshot, too: the pause behind earlier failures, which
@@ -431,12 +441,11 @@ static void the_last_write_does_not_wait_for_a_pause(void **state)
     Err err = {""};
     CheckpointState s = sample();
     MetricsHistory history = {0};
-    char *temporary = mem_format("%s.tmp", p->path);
-    assert_int_equal(mkdir(temporary, 0777), 0);
+    char *temporary = block_writing(p);
     Saver *saver = open_saver(p);
     saver_request(saver, SAVE_TRAINED, &s, &history);
     usleep(300000);
-    assert_int_equal(rmdir(temporary), 0);
+    unblock_writing(temporary);
     s.step = 18;
     look_microseconds = 300000;
     saver_request(saver, SAVE_TRAINED, &s, &history);
@@ -448,7 +457,6 @@ static void the_last_write_does_not_wait_for_a_pause(void **state)
     saver_close(saver);
     fflush(p->notes);
     assert_non_null(strstr(p->printed, "Next attempt in 5.0 s."));
-    free(temporary);
 }
 
 static void skipped_steps_are_not_in_the_sums(void **state)

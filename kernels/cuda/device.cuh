@@ -6,6 +6,7 @@
 #define RODEO_KERNELS_CUDA_DEVICE_CUH
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/overlap.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -18,8 +19,8 @@
 #define FULL_WARP   0xffffffffu
 #define BLOCK_LIMIT 65535 /* of a grid's y and z */
 
-/* Enqueues a kernel on the stream of the current lane and checks that it could be. `name` is for
- * the message. */
+/* Enqueues a kernel, which must begin with begin_kernel(), on the stream of the current lane and
+ * checks that it could be. `name` is for the message. */
 template <typename... Params, typename... Args>
 static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...), dim3 grid,
                    dim3 block, Args &&...args)
@@ -28,6 +29,11 @@ static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...
     config.gridDim = grid;
     config.blockDim = block;
     config.stream = cuda_lane(cuda)->stream;
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &overlap;
+    config.numAttrs = cuda->overlaps ? 1 : 0;
     cudaError_t status = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
     if (status != cudaSuccess) {
         cuda_fail(status, name, __FILE__, __LINE__);

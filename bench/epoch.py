@@ -3,7 +3,8 @@ the time that the same step takes alone; and how long after its launch `train` b
 step, with packed data, once before a GPU's engines are chosen and once after.
 
 The share is steps * milliseconds a step (build/bench_step, which leaves decoding, loading and augmentation
-out) / seconds of training that metrics.jsonl states; the first epoch, which warms up, does not count.
+out) / seconds of training that metrics.jsonl states; the first epoch, which warms up and in the tier device copies
+the pictures to the GPU, is printed apart.
 
     python3 bench/epoch.py [--device cuda] [--batch 64] ...      -h explains
 """
@@ -81,6 +82,7 @@ def main():
     print(f"an epoch of {steps} steps on CPU cores {options.cores}: {seconds:.2f} s (median of "
           f"{len(metrics) - 1}), {statistics.median(l['pairs_per_second'] for l in metrics[1:]):.0f} pairs/s; "
           f"the device is busy for {100 * steps * ms / 1000 / seconds:.1f} % of it")
+    print(f"the first epoch: {metrics[0]['seconds_train']:.2f} s")
     for which, (began, ended) in zip(("in a new log folder", "in one that knows the engines"), launches):
         print(f"launch with packed data {which}: the first step begins after {began:.2f} s, has ended after "
               f"{ended:.2f} s")

@@ -40,7 +40,7 @@ typedef struct {
 static int read_options(Options *o, int argc, char **argv, Err *err)
 {
     const ArgOption list[] = {
-        arg_int("batch", "B", &o->batch, 1, 65536,
+        arg_int("batch", "B", &o->batch, 2, 65536,
                 "Pairs a group; a step has four groups (default: 8)"),
         arg_int("threads", "N", &o->threads, 1, 1024, "CPU threads (default: 2)"),
         arg_int("steps", "N", &o->steps, 1, 1000000,

@@ -19,15 +19,14 @@ rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
 rodeo_test(test_cuda_memory SOURCES test_cuda_memory.c child.c LINKS rodeo_kernels)
 set_tests_properties(test_conv_choice test_cuda_memory PROPERTIES LABELS emulated)
 
-foreach(precision fp32 tf32 fp16 bf16)
-  add_test(NAME test_training_emulated_${precision} COMMAND test_training)
-  set_tests_properties(test_training_emulated_${precision} PROPERTIES
-    TIMEOUT 600 LABELS emulated
-    ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision}")
-endforeach()
-# Recording, saving and choosing do the same in these as in fp32.
-foreach(precision tf32 bf16)
-  set_property(TEST test_training_emulated_${precision} APPEND PROPERTY ENVIRONMENT RODEO_TEST_NUMBERS_ALONE=1)
+# Recording, saving and choosing do the same in every precision; fp16 has a loss scale besides.
+foreach(case mechanics:fp16 numbers:fp32 numbers:tf32 numbers:fp16 numbers:bf16)
+  string(REPLACE ":" ";" part_and_precision ${case})
+  list(GET part_and_precision 0 part)
+  list(GET part_and_precision 1 precision)
+  add_test(NAME test_training_emulated_${part}_${precision} COMMAND test_training)
+  set_tests_properties(test_training_emulated_${part}_${precision} PROPERTIES TIMEOUT 900 LABELS emulated
+    ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision};RODEO_TEST_PART=${part}")
 endforeach()
 
 foreach(precision fp32 tf32 fp16 bf16)
@@ -50,6 +49,6 @@ add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
          ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})
 set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulated)
 # The kernels of a GPU that launches them before earlier ones are done.
-set_property(TEST test_backend_ops_emulated_fp16 test_training_emulated_bf16 test_gpu_runs_emulated
+set_property(TEST test_backend_ops_emulated_fp16 test_training_emulated_mechanics_fp16 test_gpu_runs_emulated
              APPEND PROPERTY ENVIRONMENT RODEO_EMULATOR_SM=9.0)
 add_custom_target(emulated DEPENDS test_emulator test_conv_choice test_cuda_memory test_training test_backend_ops train evaluate demo_data)

@@ -2,6 +2,7 @@
 #ifndef RODEO_TESTS_BACKEND_OPS_H
 #define RODEO_TESTS_BACKEND_OPS_H
 
+#include "kernels/ops.h"
 #include "tests/device_tensors.h"
 
 typedef struct {
@@ -22,8 +23,12 @@ static inline int draw(Rng *rng, int low, int high)
     return low + (int)rng_below(rng, (uint32_t)(high - low) + 1);
 }
 
+/* The three passes of a convolution against the reference: test_backend_ops_products.c. */
+void check_backend_conv(Backend *be, const ConvShape *s, bool accumulate, bool bias, Rng *rng);
+
 /* Tests for cmocka; *state is a BackendOps. */
 void test_backend_conv(void **state);
+void test_backend_own_conv(void **state);
 void test_backend_linear(void **state);
 void test_backend_batchnorm(void **state);
 void test_backend_conv_statistics(void **state);

@@ -36,6 +36,7 @@ endif()
 # emulator in emulator.cmake.
 rodeo_test(test_backend_ops
            SOURCES device_tensors.c test_backend_ops.c test_backend_ops_products.c
+                   test_backend_ops_own_conv.c
                    test_backend_ops_norm.c test_backend_ops_statistics.c
                    test_backend_ops_stem.c test_backend_ops_rows.c
                    test_backend_ops_losses.c test_backend_ops_sgd.c test_backend_ops_augment.c

@@ -20,6 +20,7 @@ static int run_all(BackendOps *t)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_backend_conv, t),
+        cmocka_unit_test_prestate(test_backend_own_conv, t),
         cmocka_unit_test_prestate(test_backend_linear, t),
         cmocka_unit_test_prestate(test_backend_batchnorm, t),
         cmocka_unit_test_prestate(test_backend_conv_statistics, t),

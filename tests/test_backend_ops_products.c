@@ -186,7 +186,7 @@ static void check_conv_wgrad(Conv *c)
     free(dbias);
 }
 
-static void check_conv(Backend *be, const ConvShape *s, bool accumulate, bool bias, Rng *rng)
+void check_backend_conv(Backend *be, const ConvShape *s, bool accumulate, bool bias, Rng *rng)
 {
     Conv c = conv_make(be, s, accumulate, bias, rng);
     check_conv_fprop(&c);
@@ -222,7 +222,7 @@ void test_backend_conv(void **state)
     int fixed = sizeof(shapes) / sizeof(shapes[0]);
     for (int i = 0; i < fixed + t->rounds; i++) {
         ConvShape s = i < fixed ? shapes[i] : random_conv(&rng);
-        check_conv(t->be, &s, i % 2 == 1, i % 3 != 0, &rng);
+        check_backend_conv(t->be, &s, i % 2 == 1, i % 3 != 0, &rng);
     }
 }
 

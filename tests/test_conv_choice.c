@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -35,16 +36,21 @@ static void take_notice(void *user, const char *text)
     told->text = mem_string(text);
 }
 
-static Backend *open_gpu(char *folder, Told *told)
+static Backend *open_gpu_in(const char *precision, char *folder, Told *told)
 {
     Err err = {""};
     DeviceOptions options = {
-        .precision = "fp16", .cache_dir = folder, .notice = take_notice, .notice_user = told};
+        .precision = precision, .cache_dir = folder, .notice = take_notice, .notice_user = told};
     Backend *be = device_open("cuda", &options, &err);
     if (be == NULL) {
         fail_msg("%s", err.text);
     }
     return be;
+}
+
+static Backend *open_gpu(char *folder, Told *told)
+{
+    return open_gpu_in("fp16", folder, told);
 }
 
 /* Runs convolutions of different sizes on pictures of this width; device_event_record then writes
@@ -269,6 +275,85 @@ static void choices_that_cannot_be_written_are_written_later(void **state)
     free(choices);
 }
 
+/* ---- own kernels -------------------------------------------------------------------------------
+ */
+
+/* Runs a convolution of every pass, of so many channels, in a precision; how often it was said that
+ * engines are timed. */
+static int run_passes(const char *precision, char *folder, int C, int K)
+{
+    Told told = {0};
+    Backend *be = open_gpu_in(precision, folder, &told);
+    ConvShape s = {.N = 1, .H = 4, .W = 3, .C = C, .K = K, .R = 3, .stride = 1, .pad = 1};
+    void *tensor[3];
+    for (int i = 0; i < 3; i++) {
+        tensor[i] = device_alloc(be, 65536);
+        device_zero(be, tensor[i], 65536);
+    }
+    op_conv_fprop(be, &s, tensor[0], tensor[1], NULL, tensor[2]);
+    op_conv_dgrad(be, &s, tensor[2], tensor[1], tensor[0]);
+    op_conv_wgrad(be, &s, tensor[0], tensor[2], false, tensor[1], NULL);
+    device_synchronize(be);
+    for (int i = 0; i < 3; i++) {
+        device_free(be, tensor[i]);
+    }
+    device_close(be);
+    free(told.text);
+    return told.told;
+}
+
+/* Of three passes, those that own kernels run where cuDNN is slow. */
+static int own_choices(const char *precision, int C, int K)
+{
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    setenv("RODEO_EMULATOR_CUDNN_SLOWER", "10000", 1);
+    assert_int_equal(run_passes(precision, folder, C, K), 1);
+    unsetenv("RODEO_EMULATOR_CUDNN_SLOWER");
+    assert_int_equal(run_passes(precision, folder, C, K), 0); /* what is chosen is found again */
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, ": engine "), 3);
+    int count = count_of(choices, ": engine own\n");
+    free(choices);
+    return count;
+}
+
+static void own_kernels_are_taken_where_they_are_the_fastest(void **state)
+{
+    (void)state;
+    assert_int_equal(own_choices("fp32", 8, 16), 3);
+    assert_int_equal(own_choices("fp32", 4, 12), 2); /* fprop, wgrad */
+    assert_int_equal(own_choices("fp32", 6, 8), 0);
+    assert_int_equal(own_choices("fp32", 8, 6), 0);
+    assert_int_equal(own_choices("tf32", 8, 16), 0);
+    assert_int_equal(own_choices("fp16", 8, 16), 0);
+}
+
+/* As a file may say that was written for another version: it is measured again. */
+static void own_kernels_are_not_taken_for_what_they_cannot_run(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(run_passes("fp32", folder, 8, 8), 1);
+    char *name = only_file(folder);
+    char *path = path_join(folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs("fprop fp32 N=1 H=4 W=3 C=6 K=8 R=3 stride=1 pad=1: engine own\n"
+          "dgrad fp32 N=1 H=4 W=3 C=6 K=8 R=3 stride=1 pad=1: engine own 2=1\n"
+          "wgrad fp32 N=1 H=4 W=3 C=6 K=8 R=3 stride=1 pad=1: engine owner\n",
+          file);
+    assert_int_equal(fclose(file), 0);
+    free(path);
+    free(name);
+    assert_int_equal(run_passes("fp32", folder, 6, 8), 1);
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, " C=6 "), 3);
+    assert_int_equal(count_of(choices, "own"), 1); /* in the first line, which tells people */
+    free(choices);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +363,8 @@ int main(void)
         cmocka_unit_test(choices_of_other_runs_stay),
         cmocka_unit_test(another_writer_is_not_disturbed),
         cmocka_unit_test(choices_that_cannot_be_written_are_written_later),
+        cmocka_unit_test(own_kernels_are_taken_where_they_are_the_fastest),
+        cmocka_unit_test(own_kernels_are_not_taken_for_what_they_cannot_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -450,7 +450,7 @@ static char *with_unknown_engines(const char *kept)
         char *longer = mem_format("%s%.*s99999", text, (int)(at - from), from);
         free(text);
         text = longer;
-        from = at + strspn(at, "0123456789");
+        from = at + strcspn(at, " \n");
     }
     char *whole = mem_format("%s%s", text, from);
     free(text);

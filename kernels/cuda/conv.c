@@ -1,5 +1,5 @@
-/* Convolutions: cuDNN, channels-last, float32 accumulation; where they can, own kernels for
- * pictures.
+/* Convolutions: cuDNN, channels-last, float32 accumulation; own kernels for pictures where they
+ * can, and in float32 where they are faster (conv_choice.h).
  *
  * Pictures have CUDA_PICTURE_CHANNELS channels in memory and 3 in the weights: cuDNN gets padded
  * weights, and the gradients of these are cut. Gradients of weights come out of cuDNN in the
@@ -66,14 +66,13 @@ static void run(CudaBackend *cuda, ConvPass pass, const ConvShape *s, const Conv
     static const cudnnDataType_t types[] = {[CUDA_F32] = CUDNN_DATA_FLOAT,
                                             [CUDA_F16] = CUDNN_DATA_HALF,
                                             [CUDA_BF16] = CUDNN_DATA_BFLOAT16};
-    CudaLane *lane = cuda_lane(cuda);
     ConvProblem problem = {.pass = pass, .type = types[cuda->type], .shape = *s};
     if (s->C == 3) {
         problem.shape.C = CUDA_PICTURE_CHANNELS;
     }
-    const ConvPlan *plan = cuda_conv_plan(cuda, &problem, operands);
-    void *workspace = cuda_workspace(cuda, conv_plan_workspace(plan));
-    CUDNN_CHECK(conv_plan_run(plan, lane->cudnn, operands, workspace));
+    const ConvChoice *choice = cuda_conv_plan(cuda, &problem, operands);
+    void *workspace = cuda_workspace(cuda, conv_choice_workspace(cuda, choice));
+    CUDNN_CHECK(conv_choice_run(cuda, choice, operands, workspace));
 }
 
 void cuda_conv_fprop(Backend *be, const ConvShape *s, const void *x, const void *w,

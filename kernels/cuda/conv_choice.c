@@ -1,5 +1,7 @@
 #include "kernels/cuda/conv_choice.h"
 
+#include "kernels/cuda/float_conv.h"
+
 #include <float.h>
 #include <string.h>
 
@@ -88,6 +90,62 @@ int conv_candidates(const ConvGraph *graph, const ConvRules *rules,
     return count;
 }
 
+/* ---- engines and own kernels -------------------------------------------------------------------
+ */
+
+bool conv_choice_open(const CudaBackend *cuda, const ConvGraph *graph, const ConvProblem *problem,
+                      const ConvEngine *engine, ConvChoice *choice)
+{
+    *choice = (ConvChoice){.problem = *problem, .engine = *engine};
+    bool can = engine->index == CONV_OWN_ENGINE
+                   ? cuda_can_convolve_floats(cuda, problem)
+                   : conv_plan_open(graph, engine, &choice->plan) == CUDNN_STATUS_SUCCESS;
+    if (can && conv_choice_workspace(cuda, choice) > cuda->most_workspace) {
+        conv_choice_close(choice);
+        can = false;
+    }
+    return can;
+}
+
+void conv_choice_close(ConvChoice *choice)
+{
+    conv_plan_close(choice->plan);
+    choice->plan = NULL;
+}
+
+size_t conv_choice_workspace(const CudaBackend *cuda, const ConvChoice *choice)
+{
+    return choice->plan != NULL ? conv_plan_workspace(choice->plan)
+                                : cuda_float_conv_workspace(cuda, &choice->problem);
+}
+
+cudnnStatus_t conv_choice_run(CudaBackend *cuda, const ConvChoice *choice,
+                              const ConvOperands *operands, void *workspace)
+{
+    if (choice->plan != NULL) {
+        return conv_plan_run(choice->plan, cuda_lane(cuda)->cudnn, operands, workspace);
+    }
+    cuda_float_conv(cuda, &choice->problem, operands, workspace);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* cuDNN's candidates, behind them own kernels where there are some. */
+#define ALL_CANDIDATES (CONV_CANDIDATES + 1)
+
+static int all_candidates(const CudaBackend *cuda, const ConvGraph *graph,
+                          const ConvProblem *problem, ConvChoice choices[ALL_CANDIDATES])
+{
+    ConvEngine engines[CONV_CANDIDATES];
+    ConvPlan *plans[CONV_CANDIDATES];
+    ConvRules rules = {cuda->type, cuda->tf32, cuda->most_workspace};
+    int count = conv_candidates(graph, &rules, engines, plans);
+    for (int i = 0; i < count; i++) {
+        choices[i] = (ConvChoice){.problem = *problem, .engine = engines[i], .plan = plans[i]};
+    }
+    const ConvEngine own = {.index = CONV_OWN_ENGINE};
+    return count + conv_choice_open(cuda, graph, problem, &own, &choices[count]);
+}
+
 /* ---- timing ------------------------------------------------------------------------------------
  */
 
@@ -100,11 +158,12 @@ typedef struct {
 
 /* Workspace for the candidates, or as much of it as there is: those that want more are not timed.
  */
-static void take_workspace(Trial *trial, ConvPlan *const *plans, int count)
+static void take_workspace(const CudaBackend *cuda, Trial *trial, const ConvChoice *choices,
+                           int count)
 {
     size_t bytes = 0;
     for (int i = 0; i < count; i++) {
-        size_t wanted = conv_plan_workspace(plans[i]);
+        size_t wanted = conv_choice_workspace(cuda, &choices[i]);
         bytes = wanted > bytes ? wanted : bytes;
     }
     for (; bytes > 0; bytes /= 2) {
@@ -121,12 +180,12 @@ static void take_workspace(Trial *trial, ConvPlan *const *plans, int count)
     trial->workspace_bytes = bytes;
 }
 
-static Trial trial_open(ConvPlan *const *plans, int count)
+static Trial trial_open(const CudaBackend *cuda, const ConvChoice *choices, int count)
 {
     Trial trial = {0};
     CUDA_CHECK(cudaEventCreate(&trial.from));
     CUDA_CHECK(cudaEventCreate(&trial.to));
-    take_workspace(&trial, plans, count);
+    take_workspace(cuda, &trial, choices, count);
     return trial;
 }
 
@@ -138,12 +197,12 @@ static void trial_close(Trial *trial)
 }
 
 /* Milliseconds of one run, or false if cuDNN cannot run it after all. */
-static bool time_run(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan,
+static bool time_run(CudaBackend *cuda, const Trial *trial, const ConvChoice *choice,
                      const ConvOperands *operands, float *ms)
 {
     CudaLane *lane = cuda_lane(cuda);
     CUDA_CHECK(cudaEventRecord(trial->from, lane->stream));
-    if (conv_plan_run(plan, lane->cudnn, operands, trial->workspace) != CUDNN_STATUS_SUCCESS) {
+    if (conv_choice_run(cuda, choice, operands, trial->workspace) != CUDNN_STATUS_SUCCESS) {
         return false;
     }
     CUDA_CHECK(cudaEventRecord(trial->to, lane->stream));
@@ -153,17 +212,17 @@ static bool time_run(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan
 }
 
 /* The fastest of some runs, of which the first, which may load code, does not count. Gives up on a
- * plan that is clearly behind `least`. FLT_MAX if it cannot run. */
-static float time_plan(CudaBackend *cuda, const Trial *trial, const ConvPlan *plan,
-                       const ConvOperands *operands, float least)
+ * choice that is clearly behind `least`. FLT_MAX if it cannot run. */
+static float time_choice(CudaBackend *cuda, const Trial *trial, const ConvChoice *choice,
+                         const ConvOperands *operands, float least)
 {
     float best = FLT_MAX;
     float ms;
-    if (conv_plan_workspace(plan) > trial->workspace_bytes ||
-        !time_run(cuda, trial, plan, operands, &ms) || ms > LOADING_MS + BEHIND * least) {
+    if (conv_choice_workspace(cuda, choice) > trial->workspace_bytes ||
+        !time_run(cuda, trial, choice, operands, &ms) || ms > LOADING_MS + BEHIND * least) {
         return FLT_MAX;
     }
-    for (int i = 0; i < TIMED_RUNS && time_run(cuda, trial, plan, operands, &ms); i++) {
+    for (int i = 0; i < TIMED_RUNS && time_run(cuda, trial, choice, operands, &ms); i++) {
         best = ms < best ? ms : best;
         if (ms > BEHIND * least) {
             break;
@@ -172,27 +231,29 @@ static float time_plan(CudaBackend *cuda, const Trial *trial, const ConvPlan *pl
     return best;
 }
 
-ConvPlan *conv_choice_measure(CudaBackend *cuda, const ConvGraph *graph,
-                              const ConvOperands *operands, ConvEngine *engine)
+bool conv_choice_measure(CudaBackend *cuda, const ConvGraph *graph, const ConvProblem *problem,
+                         const ConvOperands *operands, ConvChoice *fastest)
 {
-    ConvEngine engines[CONV_CANDIDATES];
-    ConvPlan *plans[CONV_CANDIDATES];
-    ConvRules rules = {cuda->type, cuda->tf32, cuda->most_workspace};
-    int count = conv_candidates(graph, &rules, engines, plans);
-    Trial trial = trial_open(plans, count);
-    ConvPlan *fastest = NULL;
+    ConvChoice choices[ALL_CANDIDATES];
+    int count = all_candidates(cuda, graph, problem, choices);
+    Trial trial = trial_open(cuda, choices, count);
+    ConvChoice *best = NULL;
     float least = FLT_MAX;
     for (int i = 0; i < count; i++) {
-        float ms = time_plan(cuda, &trial, plans[i], operands, least);
+        float ms = time_choice(cuda, &trial, &choices[i], operands, least);
+        ConvChoice *slower = &choices[i];
         if (ms < least) {
-            conv_plan_close(fastest);
-            fastest = plans[i];
+            slower = best;
+            best = &choices[i];
             least = ms;
-            *engine = engines[i];
-        } else {
-            conv_plan_close(plans[i]);
+        }
+        if (slower != NULL) {
+            conv_choice_close(slower);
         }
     }
     trial_close(&trial);
-    return fastest;
+    if (best != NULL) {
+        *fastest = *best;
+    }
+    return best != NULL;
 }

@@ -1,4 +1,5 @@
-/* Which of cuDNN's engines may run a convolution, and which of them is the fastest. */
+/* Which of cuDNN's engines may run a convolution, and whether one of them or own kernels
+ * (float_conv.h) are the fastest. */
 #ifndef RODEO_KERNELS_CUDA_CONV_CHOICE_H
 #define RODEO_KERNELS_CUDA_CONV_CHOICE_H
 
@@ -25,9 +26,30 @@ bool conv_engine_is_allowed(const ConvRules *rules, const ConvNotes *notes);
 int conv_candidates(const ConvGraph *graph, const ConvRules *rules,
                     ConvEngine engines[CONV_CANDIDATES], ConvPlan *plans[CONV_CANDIDATES]);
 
+/* The index that stands for own kernels; cuDNN counts its engines from 0. */
+#define CONV_OWN_ENGINE (-1)
+
+/* A convolution that is ready to run. */
+typedef struct {
+    ConvProblem problem;
+    ConvEngine engine;
+    ConvPlan *plan; /* cuDNN's; NULL: own kernels */
+} ConvChoice;
+
+/* Prepares an engine. False, and nothing to be closed, if it cannot run on this GPU, or within the
+ * workspace there is. */
+bool conv_choice_open(const CudaBackend *cuda, const ConvGraph *graph, const ConvProblem *problem,
+                      const ConvEngine *engine, ConvChoice *choice);
+void conv_choice_close(ConvChoice *choice);
+
+/* As conv_plan_workspace and conv_plan_run, with the current lane's handle and stream. */
+size_t conv_choice_workspace(const CudaBackend *cuda, const ConvChoice *choice);
+cudnnStatus_t conv_choice_run(CudaBackend *cuda, const ConvChoice *choice,
+                              const ConvOperands *operands, void *workspace);
+
 /* Times the candidates on the operands, in the stream of the current lane; what the pass writes is
- * overwritten. Returns the fastest, which *engine then describes, or NULL if none could run. */
-ConvPlan *conv_choice_measure(CudaBackend *cuda, const ConvGraph *graph,
-                              const ConvOperands *operands, ConvEngine *engine);
+ * overwritten. Opens the fastest, or returns false if none could run. */
+bool conv_choice_measure(CudaBackend *cuda, const ConvGraph *graph, const ConvProblem *problem,
+                         const ConvOperands *operands, ConvChoice *fastest);
 
 #endif

@@ -28,9 +28,8 @@ typedef struct {
 /* A convolution that is ready to run in a lane, made with that lane's handle. */
 typedef struct {
     int lane;
-    ConvProblem problem;
     ConvGraph *graph;
-    ConvPlan *plan;
+    ConvChoice choice;
 } Ready;
 
 struct CudaConvPlans {
@@ -131,10 +130,14 @@ static bool take_pass(const char **line, ConvPass *pass)
     return false;
 }
 
-/* "engine 62 2=4 13=0" */
+/* "engine 62 2=4 13=0"; "engine own" */
 static bool take_engine(const char **line, ConvEngine *engine)
 {
-    if (!take_number(line, ": engine ", &engine->index)) {
+    static const char own[] = ": engine own";
+    if (strncmp(*line, own, strlen(own)) == 0) {
+        *line += strlen(own);
+        engine->index = CONV_OWN_ENGINE;
+    } else if (!take_number(line, ": engine ", &engine->index)) {
         return false;
     }
     while (**line == ' ' && engine->knobs < CONV_KNOBS) {
@@ -196,10 +199,14 @@ static char *add_line(char *text, const Kept *k)
         used += snprintf(knobs + used, sizeof knobs - (size_t)used, " %d=%lld",
                          k->engine.knob[i].type, (long long)k->engine.knob[i].value);
     }
+    char index[24] = "own";
+    if (k->engine.index != CONV_OWN_ENGINE) {
+        snprintf(index, sizeof index, "%lld", (long long)k->engine.index);
+    }
     char *longer = mem_format("%s%s %s N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d: engine "
-                              "%lld%s\n",
+                              "%s%s\n",
                               text, pass_names[k->pass], k->precision, s->N, s->H, s->W, s->C, s->K,
-                              s->R, s->stride, s->pad, (long long)k->engine.index, knobs);
+                              s->R, s->stride, s->pad, index, knobs);
     free(text);
     return longer;
 }
@@ -207,8 +214,9 @@ static char *add_line(char *text, const Kept *k)
 static int write_file(const CudaConvPlans *plans)
 {
     char *text =
-        mem_format("# cuDNN's engines that were the fastest on this GPU, with their knobs; "
-                   "written by Rodeo, which measures again what is missing here.\n");
+        mem_format("# cuDNN's engines that were the fastest on this GPU, with their knobs, or "
+                   "Rodeo's own kernels; written by Rodeo, which measures again what is missing "
+                   "here.\n");
     for (int i = 0; i < plans->kept_count; i++) {
         text = add_line(text, &plans->kept[i]);
     }
@@ -276,7 +284,7 @@ void cuda_conv_plans_close(CudaConvPlans *plans)
     plans->next_attempt = 0;
     cuda_conv_plans_save(plans);
     for (int i = 0; i < plans->count; i++) {
-        conv_plan_close(plans->ready[i].plan);
+        conv_choice_close(&plans->ready[i].choice);
         conv_graph_close(plans->ready[i].graph);
     }
     conv_release_compiler(plans->compiler);
@@ -287,21 +295,13 @@ void cuda_conv_plans_close(CudaConvPlans *plans)
     free(plans);
 }
 
-/* The plan of a choice that was kept; NULL if there is none, or if this cuDNN cannot run it so. */
-static ConvPlan *kept_plan(const CudaBackend *cuda, const ConvProblem *problem,
-                           const ConvGraph *graph)
+/* Opens a choice that was kept; false if there is none, or if it cannot be run so. */
+static bool open_kept(const CudaBackend *cuda, const ConvProblem *problem, const ConvGraph *graph,
+                      ConvChoice *choice)
 {
     const Kept *known =
         find_kept(cuda->plans, problem->pass, &problem->shape, cuda->base.precision);
-    ConvPlan *plan = NULL;
-    if (known == NULL || conv_plan_open(graph, &known->engine, &plan) != CUDNN_STATUS_SUCCESS) {
-        return NULL;
-    }
-    if (conv_plan_workspace(plan) > cuda->most_workspace) {
-        conv_plan_close(plan);
-        return NULL;
-    }
-    return plan;
+    return known != NULL && conv_choice_open(cuda, graph, problem, &known->engine, choice);
 }
 
 static void tell(CudaConvPlans *plans)
@@ -318,8 +318,8 @@ static void tell(CudaConvPlans *plans)
     free(text);
 }
 
-static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
-                               const ConvGraph *graph, const ConvOperands *operands)
+static void measure(CudaBackend *cuda, const ConvProblem *problem, const ConvGraph *graph,
+                    const ConvOperands *operands, ConvChoice *choice)
 {
     const ConvShape *s = &problem->shape;
     if (cuda->capturing) {
@@ -329,16 +329,15 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
     if (cuda->plans->compiler == NULL) {
         cuda->plans->compiler = conv_hold_compiler();
     }
-    Kept kept = {.pass = problem->pass, .shape = *s};
-    snprintf(kept.precision, sizeof kept.precision, "%s", cuda->base.precision);
-    ConvPlan *plan = conv_choice_measure(cuda, graph, operands, &kept.engine);
-    if (plan == NULL) {
+    if (!conv_choice_measure(cuda, graph, problem, operands, choice)) {
         fatal("cuDNN has no deterministic engine for %s of a convolution with N %d, H %d, W %d, C "
               "%d, "
               "K %d, R %d, stride %d, pad %d in %s",
               pass_names[problem->pass], s->N, s->H, s->W, s->C, s->K, s->R, s->stride, s->pad,
               cuda->base.precision);
     }
+    Kept kept = {.pass = problem->pass, .shape = *s, .engine = choice->engine};
+    snprintf(kept.precision, sizeof kept.precision, "%s", cuda->base.precision);
     Kept *useless = find_kept(cuda->plans, problem->pass, &problem->shape, cuda->base.precision);
     if (useless != NULL) {
         *useless = kept;
@@ -346,28 +345,26 @@ static ConvPlan *measured_plan(CudaBackend *cuda, const ConvProblem *problem,
         keep(cuda->plans, &kept);
     }
     cuda->plans->changed = true;
-    return plan;
 }
 
-const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
-                               const ConvOperands *operands)
+const ConvChoice *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
+                                 const ConvOperands *operands)
 {
     CudaConvPlans *plans = cuda->plans;
     for (int i = 0; i < plans->count; i++) {
-        const ConvProblem *p = &plans->ready[i].problem;
+        const ConvProblem *p = &plans->ready[i].choice.problem;
         if (plans->ready[i].lane == cuda->lane &&
             same_convolution(p->pass, &p->shape, problem->pass, &problem->shape)) {
-            return plans->ready[i].plan;
+            return &plans->ready[i].choice;
         }
     }
-    Ready ready = {.lane = cuda->lane, .problem = *problem};
+    Ready ready = {.lane = cuda->lane};
     ConvTarget target = {.handle = cuda_lane(cuda)->cudnn};
     CUDNN_CHECK(conv_graph_open(&target, problem, &ready.graph));
-    ready.plan = kept_plan(cuda, problem, ready.graph);
-    if (ready.plan == NULL) {
-        ready.plan = measured_plan(cuda, problem, ready.graph, operands);
+    if (!open_kept(cuda, problem, ready.graph, &ready.choice)) {
+        measure(cuda, problem, ready.graph, operands, &ready.choice);
     }
     plans->ready = mem_resize(plans->ready, (size_t)(plans->count + 1) * sizeof *plans->ready);
-    plans->ready[plans->count++] = ready;
-    return ready.plan;
+    plans->ready[plans->count] = ready;
+    return &plans->ready[plans->count++].choice;
 }

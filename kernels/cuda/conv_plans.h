@@ -1,9 +1,9 @@
 /* The convolutions that this process runs, each with the engine that is the fastest for it here.
  *
- * The first time that a convolution is met, cuDNN's most promising engines are timed on the
- * operands at hand (conv_choice.h). Choices are kept in a text file, one for each GPU model and
- * cuDNN version, so that the next launch need not measure and, because engines round differently,
- * gives the same bits. */
+ * The first time that a convolution is met, cuDNN's most promising engines and own kernels are
+ * timed on the operands at hand (conv_choice.h). Choices are kept in a text file, one for each GPU
+ * model and cuDNN version, so that the next launch need not measure and, because engines round
+ * differently, gives the same bits. */
 #ifndef RODEO_KERNELS_CUDA_CONV_PLANS_H
 #define RODEO_KERNELS_CUDA_CONV_PLANS_H
 
@@ -19,10 +19,10 @@ void cuda_conv_plans_close(CudaConvPlans *plans);
  * Where that fails it is tried again, but at most once a minute, and when the plans are closed. */
 void cuda_conv_plans_save(CudaConvPlans *plans);
 
-/* The plan of a convolution in the current lane; belongs to the plans. Both lanes use the same
- * engine. Measuring overwrites what the pass writes. Ends the program if cuDNN has no engine for
- * it. */
-const ConvPlan *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
-                               const ConvOperands *operands);
+/* A convolution that is ready to run in the current lane; belongs to the plans, and is valid until
+ * the next call. Both lanes use the same engine. Measuring overwrites what the pass writes. Ends
+ * the program if there is no engine for it. */
+const ConvChoice *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
+                                 const ConvOperands *operands);
 
 #endif

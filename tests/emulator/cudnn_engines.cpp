@@ -6,6 +6,7 @@
 #include "cudnn_internal.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace rodeo_emulator
 {
@@ -183,6 +184,13 @@ cudnnStatus_t finalize_config(const Descriptor &d)
 /* ---- plans --------------------------------------------------------------------------------------
  */
 
+/* So many times slower than the table says: a test may set it at any time. */
+static int slower()
+{
+    const char *times = std::getenv("RODEO_EMULATOR_CUDNN_SLOWER");
+    return times != nullptr ? std::atoi(times) : 1;
+}
+
 cudnnStatus_t finalize_plan(Descriptor &d)
 {
     const Descriptor &config = d.descriptor(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
@@ -197,7 +205,7 @@ cudnnStatus_t finalize_plan(Descriptor &d)
                  512 * (size_t)knob_value(config, CUDNN_KNOB_TYPE_STAGES);
     }
     d.values[CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE].numbers = {(int64_t)bytes};
-    d.duration = std::chrono::microseconds(e.fastest + state().random.below(e.span));
+    d.duration = std::chrono::microseconds(e.fastest + state().random.below(e.span)) * slower();
     return CUDNN_STATUS_SUCCESS;
 }
 

@@ -1,0 +1,137 @@
+/* The CUDA backend's own float32 convolutions against the reference. Whether they are taken is a
+ * matter of time elsewhere; here the file of choices says so, for every shape. */
+#include "base/mem.h"
+#include "base/path.h"
+#include "tests/backend_ops.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void count_notice(void *user, const char *text)
+{
+    (void)text;
+    ++*(int *)user;
+}
+
+/* Opens the GPU with the choices in the folder; *told counts that something was measured. */
+static Backend *open_with_choices(char *folder, int *told)
+{
+    Err err = {""};
+    DeviceOptions options = {
+        .precision = "fp32", .cache_dir = folder, .notice = count_notice, .notice_user = told};
+    Backend *be = device_open("cuda", &options, &err);
+    if (be == NULL) {
+        fail_msg("%s", err.text);
+    }
+    return be;
+}
+
+/* Has a convolution measured, which leaves a file of choices; its path, a new string. */
+static char *make_choices(char *folder)
+{
+    int told = 0;
+    Rng rng = rng_at(1, RNG_SHUFFLE, 1, 0, 0);
+    Backend *be = open_with_choices(folder, &told);
+    check_backend_conv(be, &(ConvShape){1, 1, 1, 1, 1, 1, 1, 0}, false, false, &rng);
+    device_close(be);
+    assert_int_equal(told, 1);
+    DIR *entries = opendir(folder);
+    assert_non_null(entries);
+    char *path = NULL;
+    const struct dirent *entry;
+    while ((entry = readdir(entries))) {
+        if (entry->d_name[0] != '.') {
+            assert_null(path);
+            path = path_join(folder, entry->d_name);
+        }
+    }
+    closedir(entries);
+    assert_non_null(path);
+    return path;
+}
+
+static void write_choices(const char *path, const ConvShape *shapes, int count, int channels)
+{
+    static const char *const passes[] = {"fprop", "dgrad", "wgrad"};
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    for (int i = 0; i < count; i++) {
+        const ConvShape *s = &shapes[i];
+        for (int pass = 0; pass < 3; pass++) {
+            fprintf(file, "%s fp32 N=%d H=%d W=%d C=%d K=%d R=%d stride=%d pad=%d: engine own\n",
+                    passes[pass], s->N, s->H, s->W, s->C == 3 ? channels : s->C, s->K, s->R,
+                    s->stride, s->pad);
+        }
+    }
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Sizes that are no multiples of a tile's, one tile and several of them. */
+static ConvShape random_shape(Rng *rng)
+{
+    static const int kernels[] = {1, 1, 3, 3, 3, 5};
+    ConvShape s = {.R = kernels[draw(rng, 0, 5)], .stride = draw(rng, 1, 2)};
+    s.pad = draw(rng, 0, s.R / 2);
+    s.N = draw(rng, 1, 5);
+    s.H = draw(rng, s.R, s.R + 12);
+    s.W = draw(rng, s.R, s.R + 12);
+    s.C = 4 * draw(rng, 1, draw(rng, 0, 3) == 0 ? 50 : 12);
+    s.K = 8 * draw(rng, 1, draw(rng, 0, 3) == 0 ? 25 : 6);
+    return s;
+}
+
+static const ConvShape fixed_shapes[] = {
+    {1, 1, 1, 8, 8, 1, 1, 0},
+    {2, 7, 7, 16, 24, 3, 1, 1},
+    {3, 9, 5, 8, 72, 3, 2, 1},      /* one wide tile for two narrow ones' columns */
+    {1, 12, 13, 136, 16, 1, 1, 0},  /* three narrow tiles of a dgrad's columns */
+    {2, 9, 12, 64, 64, 3, 2, 1},    /* ResNet-18's kinds */
+    {1, 8, 7, 128, 136, 1, 2, 0},   /* most inputs have no tap */
+    {1, 14, 14, 128, 128, 3, 1, 1}, /* whole tiles of columns and terms */
+    {2, 6, 6, 12, 8, 5, 2, 2},
+    {2, 4, 6, 8, 8, 3, 2, 0},   /* a row and a column of inputs that no filter meets */
+    {300, 3, 3, 8, 8, 3, 2, 0}, /* one output a picture */
+    {150, 4, 3, 4, 16, 3, 1, 1},
+    {2, 30, 31, 20, 16, 3, 1, 1}, /* parts of a wgrad */
+    {2, 15, 13, 3, 16, 7, 2, 3},  /* pictures */
+    {1, 40, 34, 3, 64, 7, 2, 3},
+};
+
+#define FIXED ((int)(sizeof fixed_shapes / sizeof *fixed_shapes))
+
+void test_backend_own_conv(void **state)
+{
+    BackendOps *t = *state;
+    if (strcmp(device_kind(t->be), "cuda") != 0 || strcmp(device_precision(t->be), "fp32") != 0) {
+        return;
+    }
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    char *path = make_choices(folder);
+    Rng rng = backend_ops_rng(t, 30);
+    int count = FIXED + t->rounds;
+    ConvShape *shapes = mem_zeroed((size_t)count, sizeof *shapes);
+    for (int i = 0; i < count; i++) {
+        shapes[i] = i < FIXED ? fixed_shapes[i] : random_shape(&rng);
+    }
+    write_choices(path, shapes, count, device_picture_channels(t->be));
+    int told = 0;
+    Backend *be = open_with_choices(folder, &told);
+    for (int i = 0; i < count; i++) {
+        check_backend_conv(be, &shapes[i], i % 2 == 1, i % 3 == 0, &rng);
+    }
+    assert_int_equal(told, 0); /* all of them ran as the file says */
+    device_close(be);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    free(path);
+    free(shapes);
+}

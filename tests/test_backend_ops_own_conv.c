@@ -84,29 +84,56 @@ static ConvShape random_shape(Rng *rng)
     s.H = draw(rng, s.R, s.R + 12);
     s.W = draw(rng, s.R, s.R + 12);
     s.C = 4 * draw(rng, 1, draw(rng, 0, 3) == 0 ? 50 : 12);
-    s.K = 8 * draw(rng, 1, draw(rng, 0, 3) == 0 ? 25 : 6);
+    s.K = 8 * draw(rng, 4, draw(rng, 0, 3) == 0 ? 25 : 6);
     return s;
 }
 
 static const ConvShape fixed_shapes[] = {
-    {1, 1, 1, 8, 8, 1, 1, 0},
-    {2, 7, 7, 16, 24, 3, 1, 1},
-    {3, 9, 5, 8, 72, 3, 2, 1},      /* one wide tile for two narrow ones' columns */
-    {1, 12, 13, 136, 16, 1, 1, 0},  /* three narrow tiles of a dgrad's columns */
+    {1, 1, 1, 32, 32, 1, 1, 0},     {2, 7, 7, 48, 40, 3, 1, 1},
+    {3, 9, 5, 32, 72, 3, 2, 1},     /* one wide tile for two narrow ones' columns */
+    {1, 12, 13, 136, 32, 1, 1, 0},  /* three narrow tiles of a dgrad's columns */
     {2, 9, 12, 64, 64, 3, 2, 1},    /* ResNet-18's kinds */
     {1, 8, 7, 128, 136, 1, 2, 0},   /* most inputs have no tap */
     {1, 14, 14, 128, 128, 3, 1, 1}, /* whole tiles of columns and terms */
-    {2, 6, 6, 12, 8, 5, 2, 2},
-    {2, 4, 6, 8, 8, 3, 2, 0},   /* a row and a column of inputs that no filter meets */
-    {300, 3, 3, 8, 8, 3, 2, 0}, /* one output a picture */
-    {150, 4, 3, 4, 16, 3, 1, 1},
-    {2, 30, 31, 20, 16, 3, 1, 1}, /* parts of a wgrad */
-    {2, 15, 13, 3, 16, 7, 2, 3},  /* pictures */
+    {2, 6, 6, 36, 32, 5, 2, 2},     /* terms of fprop that end within a step */
+    {2, 4, 6, 32, 32, 3, 2, 0},     /* a row and a column of inputs that no filter meets */
+    {300, 3, 3, 8, 32, 3, 2, 0},    /* one output a picture */
+    {150, 4, 3, 4, 32, 3, 1, 1},    {2, 30, 31, 20, 32, 3, 1, 1}, /* parts of a wgrad */
+    {2, 15, 13, 3, 48, 7, 2, 3},                                  /* pictures */
     {1, 40, 34, 3, 64, 7, 2, 3},
 };
 
 #define FIXED ((int)(sizeof fixed_shapes / sizeof *fixed_shapes))
 
+/* A dgrad has C columns. */
+static int own_passes(const ConvShape *s)
+{
+    return s->C >= 32 ? 3 : 2;
+}
+
+static bool is_among(const ConvShape *s, const ConvShape *shapes, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (memcmp(s, &shapes[i], sizeof *s) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int count_own(const char *path)
+{
+    char *text = path_read(path, NULL, NULL);
+    assert_non_null(text);
+    int count = 0;
+    for (const char *at = text; (at = strstr(at, ": engine own\n")) != NULL; at++) {
+        count++;
+    }
+    free(text);
+    return count;
+}
+
+/* What own kernels could not run would have been measured, and the file would say so. */
 void test_backend_own_conv(void **state)
 {
     BackendOps *t = *state;
@@ -119,8 +146,12 @@ void test_backend_own_conv(void **state)
     Rng rng = backend_ops_rng(t, 30);
     int count = FIXED + t->rounds;
     ConvShape *shapes = mem_zeroed((size_t)count, sizeof *shapes);
+    int own = 0;
     for (int i = 0; i < count; i++) {
-        shapes[i] = i < FIXED ? fixed_shapes[i] : random_shape(&rng);
+        do {
+            shapes[i] = i < FIXED ? fixed_shapes[i] : random_shape(&rng);
+        } while (is_among(&shapes[i], shapes, i));
+        own += own_passes(&shapes[i]);
     }
     write_choices(path, shapes, count, device_picture_channels(t->be));
     int told = 0;
@@ -128,8 +159,8 @@ void test_backend_own_conv(void **state)
     for (int i = 0; i < count; i++) {
         check_backend_conv(be, &shapes[i], i % 2 == 1, i % 3 == 0, &rng);
     }
-    assert_int_equal(told, 0); /* all of them ran as the file says */
     device_close(be);
+    assert_int_equal(count_own(path), own);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(folder), 0);
     free(path);

@@ -321,12 +321,14 @@ static int own_choices(const char *precision, int C, int K)
 static void own_kernels_are_taken_where_they_are_the_fastest(void **state)
 {
     (void)state;
-    assert_int_equal(own_choices("fp32", 8, 16), 3);
-    assert_int_equal(own_choices("fp32", 4, 12), 2); /* fprop, wgrad */
-    assert_int_equal(own_choices("fp32", 6, 8), 0);
-    assert_int_equal(own_choices("fp32", 8, 6), 0);
-    assert_int_equal(own_choices("tf32", 8, 16), 0);
-    assert_int_equal(own_choices("fp16", 8, 16), 0);
+    assert_int_equal(own_choices("fp32", 32, 40), 3);
+    assert_int_equal(own_choices("fp32", 32, 36), 2); /* fprop, wgrad */
+    assert_int_equal(own_choices("fp32", 8, 32), 2);
+    assert_int_equal(own_choices("fp32", 32, 16), 1); /* dgrad */
+    assert_int_equal(own_choices("fp32", 38, 40), 0);
+    assert_int_equal(own_choices("fp32", 40, 38), 0);
+    assert_int_equal(own_choices("tf32", 32, 40), 0);
+    assert_int_equal(own_choices("fp16", 32, 40), 0);
 }
 
 /* As a file may say that was written for another version: it is measured again. */
@@ -340,16 +342,16 @@ static void own_kernels_are_not_taken_for_what_they_cannot_run(void **state)
     char *path = path_join(folder, name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
-    fputs("fprop fp32 N=1 H=4 W=3 C=6 K=8 R=3 stride=1 pad=1: engine own\n"
-          "dgrad fp32 N=1 H=4 W=3 C=6 K=8 R=3 stride=1 pad=1: engine own 2=1\n"
-          "wgrad fp32 N=1 H=4 W=3 C=6 K=8 R=3 stride=1 pad=1: engine owner\n",
+    fputs("fprop fp32 N=1 H=4 W=3 C=38 K=40 R=3 stride=1 pad=1: engine own\n"
+          "dgrad fp32 N=1 H=4 W=3 C=38 K=40 R=3 stride=1 pad=1: engine own 2=1\n"
+          "wgrad fp32 N=1 H=4 W=3 C=38 K=40 R=3 stride=1 pad=1: engine owner\n",
           file);
     assert_int_equal(fclose(file), 0);
     free(path);
     free(name);
-    assert_int_equal(run_passes("fp32", folder, 6, 8), 1);
+    assert_int_equal(run_passes("fp32", folder, 38, 40), 1);
     char *choices = take_choices(folder);
-    assert_int_equal(count_of(choices, " C=6 "), 3);
+    assert_int_equal(count_of(choices, " C=38 "), 3);
     assert_int_equal(count_of(choices, "own"), 1); /* in the first line, which tells people */
     free(choices);
 }

@@ -8,7 +8,8 @@
 #define MOST_SUGGESTED 64     /* engines of one heuristic that are looked at */
 #define TIMED_RUNS     3      /* of which the fastest counts */
 #define BEHIND         1.25f  /* times the fastest so far: not worth more runs */
-#define LOADING_MS     500.0f /* of loading code in a first run, at most */
+#define LOADING_MS     500.0f /* of loading cuDNN's code in a first run, at most */
+#define LOADING_OWN_MS 50.0f  /* the same of a few kernels */
 
 /* cuDNN's float32 engines copy channels-last tensors into another order, for which they want as
  * much memory again: 980 MiB for the first convolution of 256 pictures. The fast ones of the half
@@ -216,10 +217,11 @@ static bool time_run(CudaBackend *cuda, const Trial *trial, const ConvChoice *ch
 static float time_choice(CudaBackend *cuda, const Trial *trial, const ConvChoice *choice,
                          const ConvOperands *operands, float least)
 {
+    float loading = choice->plan != NULL ? LOADING_MS : LOADING_OWN_MS;
     float best = FLT_MAX;
     float ms;
     if (conv_choice_workspace(cuda, choice) > trial->workspace_bytes ||
-        !time_run(cuda, trial, choice, operands, &ms) || ms > LOADING_MS + BEHIND * least) {
+        !time_run(cuda, trial, choice, operands, &ms) || ms > loading + BEHIND * least) {
         return FLT_MAX;
     }
     for (int i = 0; i < TIMED_RUNS && time_run(cuda, trial, choice, operands, &ms); i++) {

@@ -16,9 +16,10 @@
 
 #include <limits.h>
 
-#define MOST_STRIDE 2 /* of a dgrad */
-#define PARTS       (MOST_STRIDE * MOST_STRIDE)
-#define NOWHERE     (INT_MIN / 2) /* rows of the source, so that no tap of it lies inside */
+#define LEAST_COLUMNS 32 /* else most of a tile is empty */
+#define MOST_STRIDE   2  /* of a dgrad */
+#define PARTS         (MOST_STRIDE * MOST_STRIDE)
+#define NOWHERE       (INT_MIN / 2) /* rows of the source, so that no tap of it lies inside */
 
 /* Rows of the result that have the same taps. */
 typedef struct {
@@ -214,6 +215,7 @@ __global__ static void __launch_bounds__(Tile<COLUMNS>::threads, Tile<COLUMNS>::
     Terms<each> terms;
     float sums[OWN][OWN] = {};
     int steps = (p.taps_h * p.taps_w * l.channels + TILE_DEPTH - 1) / TILE_DEPTH;
+    bool has_rows = row + place.row / WARP_ROWS * WARP_ROWS < p.rows; /* the warp */
     read_terms(source, w, from, terms);
     write_factors<COLUMNS, DGRAD>(terms, factors.rows[0], factors.columns[0]);
     __syncthreads();
@@ -223,8 +225,10 @@ __global__ static void __launch_bounds__(Tile<COLUMNS>::threads, Tile<COLUMNS>::
             next_terms<COLUMNS, DGRAD>(l, p, rows, from);
             read_terms(source, w, from, terms);
         }
-        multiply_step<COLUMNS>(factors.rows[i % 2] + place.row,
-                               factors.columns[i % 2] + place.column, sums);
+        if (has_rows) {
+            multiply_step<COLUMNS>(factors.rows[i % 2] + place.row,
+                                   factors.columns[i % 2] + place.column, sums);
+        }
         if (goes_on) {
             write_factors<COLUMNS, DGRAD>(terms, factors.rows[1 - i % 2],
                                           factors.columns[1 - i % 2]);
@@ -259,10 +263,11 @@ bool cuda_can_convolve_floats(const CudaBackend *cuda, const ConvProblem *proble
                       conv_out(s->W, s->R, s->stride, s->pad);
     bool sizes = is_countable((int64_t)s->N * (s->H + 2 * s->pad) * (s->W + 2 * s->pad), s->C) &&
                  is_countable(outputs, s->K) && is_countable((int64_t)s->K * s->R * s->R, s->C);
+    int columns = problem->pass == CONV_DGRAD ? s->C : s->K;
     bool terms =
         problem->pass != CONV_DGRAD || (s->K % TILE_DEPTH == 0 && s->stride <= MOST_STRIDE);
     return cuda->type == CUDA_F32 && !cuda->tf32 && problem->type == CUDNN_DATA_FLOAT &&
-           s->C % VECTOR == 0 && s->K % VECTOR == 0 && sizes && terms;
+           s->C % VECTOR == 0 && s->K % VECTOR == 0 && columns >= LEAST_COLUMNS && sizes && terms;
 }
 
 static ConvLayout fprop_layout(const ConvShape *s)

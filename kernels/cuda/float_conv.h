@@ -11,7 +11,8 @@ extern "C" {
 #endif
 
 /* Whether they can run it: float32 without TF32, channels in fours (in eights those that a dgrad
- * sums over, which also wants a stride of 1 or 2), and tensors whose elements an int can count. */
+ * sums over, which also wants a stride of 1 or 2), at least 32 of the result's or, in a wgrad, of
+ * dy's, and tensors whose elements an int can count. */
 bool cuda_can_convolve_floats(const CudaBackend *cuda, const ConvProblem *problem);
 
 /* Bytes of device memory that a run uses besides its operands. */

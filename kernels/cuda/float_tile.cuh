@@ -15,9 +15,10 @@
 #define VECTOR     4 /* elements that are loaded at once */
 #define OWN        8 /* rows, and columns, of a thread's sums */
 
-/* A warp has 32 rows and 64 columns of the sums, its lanes 4 x 8 vectors: then the lanes that are
- * served together read neighbouring vectors of a term's columns, and one of its rows. A thread's
- * second vector of rows or columns lies half a warp's rows or columns behind the first. */
+/* A warp has 32 rows and 64 columns of the sums, its lanes 4 x 8 vectors. Half a warp, which is
+ * served together if lanes whose numbers differ in one of the two lowest bits read the same, has 2
+ * x 8: even and odd lanes have the same columns, pairs of lanes the same two rows. A thread's second
+ * vector of rows or columns lies half a warp's rows or columns behind the first. */
 #define WARP_ROWS    32
 #define WARP_COLUMNS 64
 
@@ -47,8 +48,8 @@ template <int COLUMNS> __device__ static inline TilePlace tile_place(void)
     int warp = (int)threadIdx.x / WARP;
     int lane = (int)threadIdx.x % WARP;
     TilePlace place;
-    place.row = warp / across * WARP_ROWS + lane / 8 * VECTOR;
-    place.column = warp % across * WARP_COLUMNS + lane % 8 * VECTOR;
+    place.row = warp / across * WARP_ROWS + (lane / 16 * 2 + lane % 2) * VECTOR;
+    place.column = warp % across * WARP_COLUMNS + lane / 2 % 8 * VECTOR;
     return place;
 }
 

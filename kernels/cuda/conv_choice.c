@@ -94,12 +94,19 @@ int conv_candidates(const ConvGraph *graph, const ConvRules *rules,
 /* ---- engines and own kernels -------------------------------------------------------------------
  */
 
+static bool can_run_own(const CudaBackend *cuda, const ConvProblem *problem,
+                        const ConvEngine *engine)
+{
+    return engine->knobs == 1 && engine->knob[0].type == CONV_OWN_TILE &&
+           cuda_can_convolve_floats(cuda, problem, engine->knob[0].value);
+}
+
 bool conv_choice_open(const CudaBackend *cuda, const ConvGraph *graph, const ConvProblem *problem,
                       const ConvEngine *engine, ConvChoice *choice)
 {
     *choice = (ConvChoice){.problem = *problem, .engine = *engine};
     bool can = engine->index == CONV_OWN_ENGINE
-                   ? cuda_can_convolve_floats(cuda, problem)
+                   ? can_run_own(cuda, problem, engine)
                    : conv_plan_open(graph, engine, &choice->plan) == CUDNN_STATUS_SUCCESS;
     if (can && conv_choice_workspace(cuda, choice) > cuda->most_workspace) {
         conv_choice_close(choice);
@@ -116,8 +123,9 @@ void conv_choice_close(ConvChoice *choice)
 
 size_t conv_choice_workspace(const CudaBackend *cuda, const ConvChoice *choice)
 {
-    return choice->plan != NULL ? conv_plan_workspace(choice->plan)
-                                : cuda_float_conv_workspace(cuda, &choice->problem);
+    return choice->plan != NULL
+               ? conv_plan_workspace(choice->plan)
+               : cuda_float_conv_workspace(cuda, &choice->problem, choice->engine.knob[0].value);
 }
 
 cudnnStatus_t conv_choice_run(CudaBackend *cuda, const ConvChoice *choice,
@@ -126,12 +134,12 @@ cudnnStatus_t conv_choice_run(CudaBackend *cuda, const ConvChoice *choice,
     if (choice->plan != NULL) {
         return conv_plan_run(choice->plan, cuda_lane(cuda)->cudnn, operands, workspace);
     }
-    cuda_float_conv(cuda, &choice->problem, operands, workspace);
+    cuda_float_conv(cuda, &choice->problem, choice->engine.knob[0].value, operands, workspace);
     return CUDNN_STATUS_SUCCESS;
 }
 
 /* cuDNN's candidates, behind them own kernels where there are some. */
-#define ALL_CANDIDATES (CONV_CANDIDATES + 1)
+#define ALL_CANDIDATES (CONV_CANDIDATES + 2)
 
 static int all_candidates(const CudaBackend *cuda, const ConvGraph *graph,
                           const ConvProblem *problem, ConvChoice choices[ALL_CANDIDATES])
@@ -143,8 +151,13 @@ static int all_candidates(const CudaBackend *cuda, const ConvGraph *graph,
     for (int i = 0; i < count; i++) {
         choices[i] = (ConvChoice){.problem = *problem, .engine = engines[i], .plan = plans[i]};
     }
-    const ConvEngine own = {.index = CONV_OWN_ENGINE};
-    return count + conv_choice_open(cuda, graph, problem, &own, &choices[count]);
+    static const int tiles[] = {FLOAT_CONV_NARROW, FLOAT_CONV_WIDE};
+    for (int i = 0; i < 2; i++) {
+        const ConvEngine own = {
+            .index = CONV_OWN_ENGINE, .knobs = 1, .knob = {{CONV_OWN_TILE, tiles[i]}}};
+        count += conv_choice_open(cuda, graph, problem, &own, &choices[count]);
+    }
+    return count;
 }
 
 /* ---- timing ------------------------------------------------------------------------------------

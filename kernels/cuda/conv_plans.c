@@ -130,7 +130,7 @@ static bool take_pass(const char **line, ConvPass *pass)
     return false;
 }
 
-/* "engine 62 2=4 13=0"; "engine own" */
+/* "engine 62 2=4 13=0"; "engine own 0=128" */
 static bool take_engine(const char **line, ConvEngine *engine)
 {
     static const char own[] = ": engine own";

@@ -1,11 +1,11 @@
 /* The CUDA backend's own declarations: its state, error checks, and one function an operator. Only
  * kernels/cuda/ includes this.
  *
- * Convolutions are cuDNN's but for the first, matrix products cuBLAS's, everything else are kernels
- * of our own. An operator enqueues its work on the stream of the current lane and returns. Each
- * lane has its own stream, library handles, workspace and scratch memory, so two lanes never share
- * anything that they write. All sums run in an order that depends only on the shape and the GPU: no
- * floating-point atomics.
+ * Convolutions are cuDNN's but for the first and, in float32, those that own kernels are faster
+ * for; matrix products are cuBLAS's, everything else are kernels of our own. An operator enqueues
+ * its work on the stream of the current lane and returns. Each lane has its own stream, library
+ * handles, workspace and scratch memory, so two lanes never share anything that they write. All
+ * sums run in an order that depends only on the shape and the GPU: no floating-point atomics.
  *
  * Files that only call libraries are C, files with kernels are .cu, C in style; templates serve
  * element types and vector lengths, nothing else. */
@@ -52,7 +52,7 @@ typedef struct {
     cudnnHandle_t cudnn;
     cublasHandle_t cublas;
     void *cublas_workspace;
-    CudaGrowing workspace; /* cuDNN's: cuda_workspace */
+    CudaGrowing workspace; /* convolutions': cuda_workspace */
     CudaGrowing scratch;   /* the operators': cuda_scratch */
 } CudaLane;
 
@@ -68,7 +68,7 @@ typedef struct {
     char description[192];
     CudaLane lanes[DEVICE_LANES];
     int lane;              /* the current one */
-    size_t most_workspace; /* bytes that cuDNN may use in a lane */
+    size_t most_workspace; /* bytes that a convolution may use in a lane */
     CudaBlock *outgrown;
     bool capturing;
     bool has_recorded; /* some step, ever */
@@ -98,7 +98,7 @@ extern "C" {
  * enqueued on this lane until the next call. */
 void *cuda_scratch(CudaBackend *cuda, size_t bytes);
 
-/* The same for what cuDNN uses besides its operands, which may lie in scratch memory. */
+/* The same for what a convolution uses besides its operands, which may lie in scratch memory. */
 void *cuda_workspace(CudaBackend *cuda, size_t bytes);
 
 /* Frees what the lanes outgrew; the memory stays until then because a recorded step may use it. */

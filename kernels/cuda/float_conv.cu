@@ -256,7 +256,7 @@ static bool is_countable(int64_t pixels, int64_t channels)
     return pixels > 0 && channels > 0 && pixels < INT_MAX / 2 / channels;
 }
 
-bool cuda_can_convolve_floats(const CudaBackend *cuda, const ConvProblem *problem)
+bool cuda_can_convolve_floats(const CudaBackend *cuda, const ConvProblem *problem, int64_t tile)
 {
     const ConvShape *s = &problem->shape;
     int64_t outputs = (int64_t)s->N * conv_out(s->H, s->R, s->stride, s->pad) *
@@ -266,8 +266,11 @@ bool cuda_can_convolve_floats(const CudaBackend *cuda, const ConvProblem *proble
     int columns = problem->pass == CONV_DGRAD ? s->C : s->K;
     bool terms =
         problem->pass != CONV_DGRAD || (s->K % TILE_DEPTH == 0 && s->stride <= MOST_STRIDE);
+    bool fits = columns >= LEAST_COLUMNS &&
+                (tile == FLOAT_CONV_NARROW ||
+                 (tile == FLOAT_CONV_WIDE && divide_up(columns, FLOAT_CONV_NARROW) % 2 == 0));
     return cuda->type == CUDA_F32 && !cuda->tf32 && problem->type == CUDNN_DATA_FLOAT &&
-           s->C % VECTOR == 0 && s->K % VECTOR == 0 && columns >= LEAST_COLUMNS && sizes && terms;
+           s->C % VECTOR == 0 && s->K % VECTOR == 0 && fits && sizes && terms;
 }
 
 static ConvLayout fprop_layout(const ConvShape *s)
@@ -360,38 +363,36 @@ static void run(CudaBackend *cuda, bool dgrad, ConvLayout l, int parts, const fl
            dim3(Tile<COLUMNS>::threads), l, source, w, result);
 }
 
-/* The narrower tile where the wider one would be half empty. */
-static void run_tiles(CudaBackend *cuda, bool dgrad, const ConvLayout &l, int parts,
+static void run_tiles(CudaBackend *cuda, bool dgrad, const ConvLayout &l, int parts, int64_t tile,
                       const void *source, const void *w, const void *result)
 {
-    bool narrow = divide_up(l.columns, WARP_COLUMNS) % 2 != 0;
-    (narrow ? run<WARP_COLUMNS> : run<2 * WARP_COLUMNS>)(cuda, dgrad, l, parts,
-                                                         (const float *)source, (const float *)w,
-                                                         (float *)result);
+    (tile == FLOAT_CONV_WIDE ? run<FLOAT_CONV_WIDE>
+                             : run<FLOAT_CONV_NARROW>)(cuda, dgrad, l, parts, (const float *)source,
+                                                       (const float *)w, (float *)result);
 }
 
-size_t cuda_float_conv_workspace(const CudaBackend *cuda, const ConvProblem *problem)
+size_t cuda_float_conv_workspace(const CudaBackend *cuda, const ConvProblem *problem, int64_t tile)
 {
     const ConvShape *s = &problem->shape;
-    int parts = problem->pass == CONV_WGRAD ? cuda_float_wgrad_parts(cuda, s) : 1;
+    int parts = problem->pass == CONV_WGRAD ? cuda_float_wgrad_parts(cuda, s, tile) : 1;
     size_t filters = (size_t)s->K * s->R * s->R * s->C * sizeof(float);
     return parts > 1 ? (size_t)parts * filters : 0;
 }
 
-void cuda_float_conv(CudaBackend *cuda, const ConvProblem *problem, const ConvOperands *operands,
-                     void *workspace)
+void cuda_float_conv(CudaBackend *cuda, const ConvProblem *problem, int64_t tile,
+                     const ConvOperands *operands, void *workspace)
 {
     const ConvShape *s = &problem->shape;
     switch (problem->pass) {
     case CONV_FPROP:
-        run_tiles(cuda, false, fprop_layout(s), 1, operands->x, operands->w, operands->y);
+        run_tiles(cuda, false, fprop_layout(s), 1, tile, operands->x, operands->w, operands->y);
         break;
     case CONV_DGRAD:
-        run_tiles(cuda, true, dgrad_layout(s), s->stride * s->stride, operands->y, operands->w,
-                  operands->x);
+        run_tiles(cuda, true, dgrad_layout(s), s->stride * s->stride, tile, operands->y,
+                  operands->w, operands->x);
         break;
     case CONV_WGRAD:
-        cuda_float_wgrad(cuda, s, (const float *)operands->x, (const float *)operands->y,
+        cuda_float_wgrad(cuda, s, tile, (const float *)operands->x, (const float *)operands->y,
                          (float *)operands->w, (float *)workspace);
         break;
     }

@@ -17,8 +17,8 @@
 
 /* A warp has 32 rows and 64 columns of the sums, its lanes 4 x 8 vectors. Half a warp, which is
  * served together if lanes whose numbers differ in one of the two lowest bits read the same, has 2
- * x 8: even and odd lanes have the same columns, pairs of lanes the same two rows. A thread's second
- * vector of rows or columns lies half a warp's rows or columns behind the first. */
+ * x 8: even and odd lanes have the same columns, pairs of lanes the same two rows. A thread's
+ * second vector of rows or columns lies half a warp's rows or columns behind the first. */
 #define WARP_ROWS    32
 #define WARP_COLUMNS 64
 

@@ -207,16 +207,9 @@ __global__ static void __launch_bounds__(WARP *SLICES)
 /* ---- launching ---------------------------------------------------------------------------------
  */
 
-/* The narrower tile where the wider one would be half empty. */
-static bool is_narrow(const ConvShape *s)
+static int64_t tiles_of(const ConvShape *s, int64_t tile)
 {
-    return divide_up(s->K, WARP_COLUMNS) % 2 != 0;
-}
-
-static int64_t tiles_of(const ConvShape *s)
-{
-    return divide_up((int64_t)s->R * s->R * s->C, TILE_ROWS) *
-           divide_up(s->K, is_narrow(s) ? WARP_COLUMNS : 2 * WARP_COLUMNS);
+    return divide_up((int64_t)s->R * s->R * s->C, TILE_ROWS) * divide_up(s->K, tile);
 }
 
 static int64_t outputs_of(const ConvShape *s)
@@ -227,15 +220,15 @@ static int64_t outputs_of(const ConvShape *s)
 
 /* Outputs of a part. As many parts as keep all multiprocessors busy until the end, or nearly: fewer
  * are preferred, for they leave less to add. */
-static int part_of(const CudaBackend *cuda, const ConvShape *s)
+static int part_of(const CudaBackend *cuda, const ConvShape *s, int64_t tile)
 {
-    int64_t tiles = tiles_of(s);
+    int64_t tiles = tiles_of(s, tile);
     int64_t outputs = outputs_of(s);
     int64_t least = divide_up(outputs, LONGEST_PART);
     int64_t most = outputs / SHORTEST_PART > least ? outputs / SHORTEST_PART : least;
-    int64_t at_once =
-        (int64_t)cuda->multiprocessors *
-        (is_narrow(s) ? Tile<WARP_COLUMNS>::resident : Tile<2 * WARP_COLUMNS>::resident);
+    int64_t at_once = (int64_t)cuda->multiprocessors * (tile == FLOAT_CONV_WIDE
+                                                            ? Tile<FLOAT_CONV_WIDE>::resident
+                                                            : Tile<FLOAT_CONV_NARROW>::resident);
     int64_t best = least;
     double busy = 0;
     for (int rounds = 1; rounds <= MOST_ROUNDS; rounds++) {
@@ -251,12 +244,12 @@ static int part_of(const CudaBackend *cuda, const ConvShape *s)
     return (int)(divide_up(divide_up(outputs, best), TILE_DEPTH) * TILE_DEPTH);
 }
 
-int cuda_float_wgrad_parts(const CudaBackend *cuda, const ConvShape *s)
+int cuda_float_wgrad_parts(const CudaBackend *cuda, const ConvShape *s, int64_t tile)
 {
-    return (int)divide_up(outputs_of(s), part_of(cuda, s));
+    return (int)divide_up(outputs_of(s), part_of(cuda, s, tile));
 }
 
-static WgradLayout wgrad_layout(const CudaBackend *cuda, const ConvShape *s)
+static WgradLayout wgrad_layout(const CudaBackend *cuda, const ConvShape *s, int64_t tile)
 {
     WgradLayout l = {};
     l.H = s->H;
@@ -275,25 +268,25 @@ static WgradLayout wgrad_layout(const CudaBackend *cuda, const ConvShape *s)
     l.wrap = (s->stride * s->W - l.wrap_w) * s->C;
     l.wrap_last = (s->H - l.wrap_h) * s->W * s->C;
     l.outputs = (int)outputs_of(s);
-    l.part = part_of(cuda, s);
+    l.part = part_of(cuda, s, tile);
     l.rows = s->R * s->R * s->C;
     l.row_tiles = (int)divide_up(l.rows, TILE_ROWS);
     return l;
 }
 
-void cuda_float_wgrad(CudaBackend *cuda, const ConvShape *s, const float *x, const float *dy,
-                      float *dw, float *workspace)
+void cuda_float_wgrad(CudaBackend *cuda, const ConvShape *s, int64_t tile, const float *x,
+                      const float *dy, float *dw, float *workspace)
 {
-    WgradLayout l = wgrad_layout(cuda, s);
-    int parts = cuda_float_wgrad_parts(cuda, s);
+    WgradLayout l = wgrad_layout(cuda, s, tile);
+    int parts = cuda_float_wgrad_parts(cuda, s, tile);
     float *to = parts > 1 ? workspace : dw;
-    dim3 grid((unsigned)tiles_of(s), (unsigned)parts);
-    if (is_narrow(s)) {
-        launch(cuda, "wgrad in float32", float_wgrad_kernel<WARP_COLUMNS>, grid,
-               dim3(Tile<WARP_COLUMNS>::threads), l, x, dy, to);
+    dim3 grid((unsigned)tiles_of(s, tile), (unsigned)parts);
+    if (tile == FLOAT_CONV_WIDE) {
+        launch(cuda, "wgrad in float32", float_wgrad_kernel<FLOAT_CONV_WIDE>, grid,
+               dim3(Tile<FLOAT_CONV_WIDE>::threads), l, x, dy, to);
     } else {
-        launch(cuda, "wgrad in float32", float_wgrad_kernel<2 * WARP_COLUMNS>, grid,
-               dim3(Tile<2 * WARP_COLUMNS>::threads), l, x, dy, to);
+        launch(cuda, "wgrad in float32", float_wgrad_kernel<FLOAT_CONV_NARROW>, grid,
+               dim3(Tile<FLOAT_CONV_NARROW>::threads), l, x, dy, to);
     }
     if (parts > 1) {
         int vectors = s->K * l.rows / VECTOR;

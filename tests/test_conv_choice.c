@@ -3,6 +3,8 @@
  */
 #include "base/mem.h"
 #include "base/path.h"
+#include "kernels/cuda/conv_choice.h"
+#include "kernels/cuda/float_conv.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
@@ -356,6 +358,71 @@ static void own_kernels_are_not_taken_for_what_they_cannot_run(void **state)
     free(choices);
 }
 
+static bool own_kernels_can_run(const CudaBackend *cuda, ConvPass pass, const ConvShape *s,
+                                int tile)
+{
+    ConvProblem problem = {.pass = pass, .type = CUDNN_DATA_FLOAT, .shape = *s};
+    return cuda_can_convolve_floats(cuda, &problem, tile);
+}
+
+/* Both trunks' convolutions at batch 64, four groups at once; nobody wants a picture's gradient. */
+static const ConvShape resnet_shapes[] = {
+    {256, 224, 224, 4, 64, 7, 2, 3},    {256, 56, 56, 64, 64, 3, 1, 1},
+    {256, 56, 56, 64, 128, 3, 2, 1},    {256, 56, 56, 64, 128, 1, 2, 0},
+    {256, 28, 28, 128, 128, 3, 1, 1},   {256, 28, 28, 128, 256, 3, 2, 1},
+    {256, 28, 28, 128, 256, 1, 2, 0},   {256, 14, 14, 256, 256, 3, 1, 1},
+    {256, 14, 14, 256, 512, 3, 2, 1},   {256, 14, 14, 256, 512, 1, 2, 0},
+    {256, 7, 7, 512, 512, 3, 1, 1},     {256, 56, 56, 64, 256, 1, 1, 0},
+    {256, 14, 14, 1024, 2048, 1, 2, 0}, {256, 7, 7, 2048, 512, 1, 1, 0},
+};
+
+static void own_kernels_can_run_the_trunks(void **state)
+{
+    (void)state;
+    CudaBackend cuda = {.type = CUDA_F32, .multiprocessors = 132};
+    for (size_t i = 0; i < sizeof resnet_shapes / sizeof *resnet_shapes; i++) {
+        const ConvShape *s = &resnet_shapes[i];
+        for (int tile = 64; tile <= 128; tile *= 2) {
+            assert_int_equal(own_kernels_can_run(&cuda, CONV_FPROP, s, tile), s->K % tile == 0);
+            assert_int_equal(own_kernels_can_run(&cuda, CONV_WGRAD, s, tile), s->K % tile == 0);
+            assert_int_equal(own_kernels_can_run(&cuda, CONV_DGRAD, s, tile), s->C % tile == 0);
+        }
+        assert_false(own_kernels_can_run(&cuda, CONV_FPROP, s, 32));
+    }
+    ConvShape huge = {4096, 112, 112, 64, 64, 3, 1, 1}; /* more elements than an int counts */
+    assert_false(own_kernels_can_run(&cuda, CONV_FPROP, &huge, 64));
+    ConvShape leaping = {4, 28, 28, 64, 64, 3, 3, 1};
+    assert_true(own_kernels_can_run(&cuda, CONV_FPROP, &leaping, 64));
+    assert_false(own_kernels_can_run(&cuda, CONV_DGRAD, &leaping, 64));
+}
+
+/* Enough to keep an H100 and a P100 busy, short enough to round little, and little memory. */
+static void a_wgrad_is_summed_in_parts(void **state)
+{
+    (void)state;
+    static const int multiprocessors[] = {132, 56};
+    for (size_t i = 0; i < sizeof resnet_shapes / sizeof *resnet_shapes; i++) {
+        const ConvShape *s = &resnet_shapes[i];
+        int64_t outputs = (int64_t)s->N * conv_out(s->H, s->R, s->stride, s->pad) *
+                          conv_out(s->W, s->R, s->stride, s->pad);
+        int64_t terms = (int64_t)s->R * s->R * s->C;
+        for (int tile = 64; tile <= 128 && tile <= s->K; tile *= 2) {
+            for (int gpu = 0; gpu < 2; gpu++) {
+                CudaBackend cuda = {.type = CUDA_F32, .multiprocessors = multiprocessors[gpu]};
+                ConvProblem problem = {CONV_WGRAD, CUDNN_DATA_FLOAT, *s};
+                int64_t parts = cuda_float_wgrad_parts(&cuda, s, tile);
+                int64_t at_once = (int64_t)cuda.multiprocessors * (tile == 64 ? 3 : 2);
+                int64_t blocks = parts * ((terms + 127) / 128) * (s->K / tile);
+                int64_t rounds = (blocks + at_once - 1) / at_once;
+                assert_true(parts <= outputs && outputs <= parts * 8192);
+                assert_true(blocks * 10 >= rounds * at_once * 9);
+                assert_true(cuda_float_conv_workspace(&cuda, &problem, tile) <=
+                            conv_workspace_bytes(CUDA_F32, (size_t)16 << 30));
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +434,8 @@ int main(void)
         cmocka_unit_test(choices_that_cannot_be_written_are_written_later),
         cmocka_unit_test(own_kernels_are_taken_where_they_are_the_fastest),
         cmocka_unit_test(own_kernels_are_not_taken_for_what_they_cannot_run),
+        cmocka_unit_test(own_kernels_can_run_the_trunks),
+        cmocka_unit_test(a_wgrad_is_summed_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

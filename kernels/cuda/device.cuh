@@ -20,14 +20,16 @@
 #define BLOCK_LIMIT 65535 /* of a grid's y and z */
 
 /* Enqueues a kernel, which must begin with begin_kernel(), on the stream of the current lane and
- * checks that it could be. `name` is for the message. */
+ * checks that it could be. `name` is for the message. A block has `shared` bytes of shared memory
+ * besides what the kernel declares. */
 template <typename... Params, typename... Args>
-static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...), dim3 grid,
-                   dim3 block, Args &&...args)
+static void launch_with_shared(CudaBackend *cuda, const char *name, void (*kernel)(Params...),
+                               dim3 grid, dim3 block, size_t shared, Args &&...args)
 {
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
+    config.dynamicSmemBytes = shared;
     config.stream = cuda_lane(cuda)->stream;
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -46,6 +48,14 @@ static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...
         }
     }
 #endif
+}
+
+/* The same for a kernel that needs no more than it declares. */
+template <typename... Params, typename... Args>
+static void launch(CudaBackend *cuda, const char *name, void (*kernel)(Params...), dim3 grid,
+                   dim3 block, Args &&...args)
+{
+    launch_with_shared(cuda, name, kernel, grid, block, 0, std::forward<Args>(args)...);
 }
 
 /* ceil(a / b) */

@@ -9,7 +9,8 @@
 #   CUDNN_ROOT                where cuDNN's include/ and lib/ are, when neither in a usual place nor in
 #                             the PyPI wheel (nvidia-cudnn-cu13, -cu12) of the python3 in PATH
 #
-# Sets RODEO_HAS_CUDA, and with it the target lib_cuda and rodeo_cuda_sources().
+# Sets RODEO_HAS_CUDA, and with it the target lib_cuda and rodeo_cuda_options(); and RODEO_HAS_HOPPER: whether
+# kernels that run on compute capability 9.0 alone are compiled, too (sm_90a).
 include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
 include(${CMAKE_CURRENT_LIST_DIR}/cudnn_wheel.cmake)
 set(RODEO_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
@@ -17,6 +18,7 @@ set_property(CACHE RODEO_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(RODEO_CUDA_ARCHITECTURES "" CACHE STRING "Compute capabilities to compile for; empty: chosen")
 set(RODEO_CUDA_ALL 60 70 75 80 86 89 90)
 set(RODEO_HAS_CUDA FALSE)
+set(RODEO_HAS_HOPPER FALSE)
 
 # rodeo_find_nvcc(MISSING): makes nvcc the compiler of CMake's language CUDA, or says why not.
 function(rodeo_find_nvcc missing)
@@ -115,6 +117,19 @@ cuDNN 9.10 the last)" PARENT_SCOPE)
   set(RODEO_CUDA_SHOWN "${shown}" PARENT_SCOPE)
 endfunction()
 
+# rodeo_choose_hopper(): sets RODEO_HAS_HOPPER: where code for 9.0 is asked for, by a toolkit that knows sm_90a.
+function(rodeo_choose_hopper)
+  set(asked "${RODEO_CUDA_CHOSEN}")
+  if("native" IN_LIST asked)
+    rodeo_this_gpu(gpus)
+    list(APPEND asked ${gpus})
+  endif()
+  list(FILTER asked INCLUDE REGEX "^(90a?(-real)?|all|all-major)$")
+  if(asked AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12)
+    set(RODEO_HAS_HOPPER TRUE PARENT_SCOPE)
+  endif()
+endfunction()
+
 if(NOT RODEO_CUDA MATCHES "^(AUTO|ON|OFF|EMULATED)$")
   message(FATAL_ERROR "RODEO_CUDA is ${RODEO_CUDA}: it takes AUTO, ON, OFF or EMULATED")
 endif()
@@ -138,6 +153,7 @@ elseif(NOT RODEO_CUDA STREQUAL OFF)
   endif()
   if(NOT cuda_missing)
     set(RODEO_HAS_CUDA TRUE)
+    rodeo_choose_hopper()
   elseif(RODEO_CUDA STREQUAL ON)
     message(FATAL_ERROR "RODEO_CUDA is ON, but this is missing: ${cuda_missing}")
   else()

@@ -1,5 +1,5 @@
 /* Convolutions: cuDNN, channels-last, float32 accumulation; own kernels for pictures where they
- * can, and in float32 where they are faster (conv_choice.h).
+ * can, and in float32 and on Hopper where they are faster (conv_choice.h).
  *
  * Pictures have CUDA_PICTURE_CHANNELS channels in memory and 3 in the weights: cuDNN gets padded
  * weights, and the gradients of these are cut. Gradients of weights come out of cuDNN in the

@@ -1,6 +1,6 @@
 #include "kernels/cuda/conv_choice.h"
 
-#include "kernels/cuda/float_conv.h"
+#include "kernels/cuda/own_conv.h"
 
 #include <float.h>
 #include <string.h>
@@ -98,7 +98,12 @@ static bool can_run_own(const CudaBackend *cuda, const ConvProblem *problem,
                         const ConvEngine *engine)
 {
     return engine->knobs == 1 && engine->knob[0].type == CONV_OWN_TILE &&
-           cuda_can_convolve_floats(cuda, problem, engine->knob[0].value);
+           own_conv_can_run(cuda, problem, engine->knob[0].value);
+}
+
+static int64_t own_tile(const ConvChoice *choice)
+{
+    return choice->engine.knob[0].value;
 }
 
 bool conv_choice_open(const CudaBackend *cuda, const ConvGraph *graph, const ConvProblem *problem,
@@ -123,9 +128,8 @@ void conv_choice_close(ConvChoice *choice)
 
 size_t conv_choice_workspace(const CudaBackend *cuda, const ConvChoice *choice)
 {
-    return choice->plan != NULL
-               ? conv_plan_workspace(choice->plan)
-               : cuda_float_conv_workspace(cuda, &choice->problem, choice->engine.knob[0].value);
+    return choice->plan != NULL ? conv_plan_workspace(choice->plan)
+                                : own_conv_workspace(cuda, &choice->problem, own_tile(choice));
 }
 
 cudnnStatus_t conv_choice_run(CudaBackend *cuda, const ConvChoice *choice,
@@ -134,12 +138,12 @@ cudnnStatus_t conv_choice_run(CudaBackend *cuda, const ConvChoice *choice,
     if (choice->plan != NULL) {
         return conv_plan_run(choice->plan, cuda_lane(cuda)->cudnn, operands, workspace);
     }
-    cuda_float_conv(cuda, &choice->problem, choice->engine.knob[0].value, operands, workspace);
+    own_conv_run(cuda, &choice->problem, own_tile(choice), operands, workspace);
     return CUDNN_STATUS_SUCCESS;
 }
 
 /* cuDNN's candidates, behind them own kernels where there are some. */
-#define ALL_CANDIDATES (CONV_CANDIDATES + 2)
+#define ALL_CANDIDATES (CONV_CANDIDATES + OWN_CONV_TILES)
 
 static int all_candidates(const CudaBackend *cuda, const ConvGraph *graph,
                           const ConvProblem *problem, ConvChoice choices[ALL_CANDIDATES])
@@ -151,8 +155,9 @@ static int all_candidates(const CudaBackend *cuda, const ConvGraph *graph,
     for (int i = 0; i < count; i++) {
         choices[i] = (ConvChoice){.problem = *problem, .engine = engines[i], .plan = plans[i]};
     }
-    static const int tiles[] = {FLOAT_CONV_NARROW, FLOAT_CONV_WIDE};
-    for (int i = 0; i < 2; i++) {
+    int64_t tiles[OWN_CONV_TILES];
+    int own_count = own_conv_tiles(problem, tiles);
+    for (int i = 0; i < own_count; i++) {
         const ConvEngine own = {
             .index = CONV_OWN_ENGINE, .knobs = 1, .knob = {{CONV_OWN_TILE, tiles[i]}}};
         count += conv_choice_open(cuda, graph, problem, &own, &choices[count]);

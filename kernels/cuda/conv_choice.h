@@ -1,5 +1,5 @@
 /* Which of cuDNN's engines may run a convolution, and whether one of them or own kernels
- * (float_conv.h) are the fastest. */
+ * (own_conv.h) are the fastest. */
 #ifndef RODEO_KERNELS_CUDA_CONV_CHOICE_H
 #define RODEO_KERNELS_CUDA_CONV_CHOICE_H
 

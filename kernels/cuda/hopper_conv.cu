@@ -233,7 +233,7 @@ template <typename T>
 __device__ static __forceinline__ void write_tile(const HopperConv &conv, int m, uint32_t part,
                                                   int consumer, const float (&sums)[TILE / 2])
 {
-    int thread = (int)threadIdx.x % WARPGROUP;
+    int thread = (int)(threadIdx.x % WARPGROUP);
     int warp = __shfl_sync(FULL_WARP, thread / WARP, 0);
     int lane = thread % WARP;
 #pragma unroll
@@ -267,7 +267,7 @@ template <typename T>
 __device__ static inline void compute_tiles(const SharedPlaces &at, const BlockRange &range,
                                             const HopperConv &conv, int consumer)
 {
-    int thread = (int)threadIdx.x % WARPGROUP;
+    int thread = (int)(threadIdx.x % WARPGROUP);
     int warp = __shfl_sync(FULL_WARP, thread / WARP, 0);
     int lane = thread % WARP;
     uint32_t held[WEIGHT_WORDS];
@@ -311,7 +311,7 @@ __global__ static void __launch_bounds__(THREADS, 1)
     begin_kernel();
     __syncthreads();
     BlockRange range = range_of((int)blockIdx.x, (int)gridDim.x, conv.pictures, TILE);
-    int warpgroup = __shfl_sync(FULL_WARP, (int)threadIdx.x / WARPGROUP, 0);
+    int warpgroup = __shfl_sync(FULL_WARP, (int)(threadIdx.x / WARPGROUP), 0);
     if (warpgroup == 0) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 " PRODUCER_REGISTERS ";");
         if (threadIdx.x == 0) {

@@ -41,6 +41,7 @@ rodeo_test(test_backend_ops
                    test_backend_ops_stem.c test_backend_ops_rows.c
                    test_backend_ops_losses.c test_backend_ops_sgd.c test_backend_ops_augment.c
            LINKS rodeo_kernels rodeo_ref)
+target_compile_definitions(test_backend_ops PRIVATE RODEO_TEST_HOPPER=$<BOOL:${RODEO_HAS_HOPPER}>)
 rodeo_test_avx2(test_backend_ops)
 add_test(NAME test_backend_ops_gpu
          COMMAND test_backend_ops --device cuda --rounds 30 --skip_without_gpu)

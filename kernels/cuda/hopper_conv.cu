@@ -127,7 +127,8 @@ __device__ static inline void load_rows(const SharedPlaces &at, const BlockRange
 }
 
 /* All weights into shared memory, by the consumers. A dgrad's lie in memory with outputs side by
- * side, eight of one input, and are spread. */
+ * side, eight of one input, and are spread. (Plain loads: those of data that never changes, __ldg,
+ * are not for what an earlier kernel may still write when this one is launched.) */
 __device__ static inline void share_weights(const SharedPlaces &at, const HopperConv &conv)
 {
     constexpr int threads = CONSUMERS * WARPGROUP;
@@ -142,7 +143,7 @@ __device__ static inline void share_weights(const SharedPlaces &at, const Hopper
             int in = i % HOPPER_CHANNELS;
             int out = i / HOPPER_CHANNELS % CHUNK * CHUNK;
             int tap = i / (HOPPER_CHANNELS * CHUNK);
-            v[k] = __ldg((const uint4 *)(w + weight_index(true, tap, out, in)));
+            v[k] = *(const uint4 *)(w + weight_index(true, tap, out, in));
         }
 #pragma unroll
         for (int k = 0; k < each; k++) {
@@ -163,7 +164,7 @@ __device__ static inline void share_weights(const SharedPlaces &at, const Hopper
             int i = t + threads * k;
             int out = i / CHUNK % HOPPER_CHANNELS;
             int tap = i / (HOPPER_CHANNELS * CHUNK);
-            v[k] = __ldg((const uint4 *)(w + weight_index(false, tap, out, i % CHUNK * CHUNK)));
+            v[k] = *(const uint4 *)(w + weight_index(false, tap, out, i % CHUNK * CHUNK));
         }
 #pragma unroll
         for (int k = 0; k < each; k++) {
@@ -189,11 +190,11 @@ __device__ static inline void hold_weights(const HopperConv &conv, int warp, int
         int out = 16 * warp + lane / 4 + 8 * (i & 1);
         int in = 2 * (lane & 3) + 16 * (i / 4 % 4) + 8 * (i >> 1 & 1);
         if (conv.dgrad) {
-            uint32_t low = __ldg(w + weight_index(true, tap, out, in));
-            uint32_t high = __ldg(w + weight_index(true, tap, out, in + 1));
+            uint32_t low = w[weight_index(true, tap, out, in)];
+            uint32_t high = w[weight_index(true, tap, out, in + 1)];
             words[i] = low | high << 16;
         } else {
-            words[i] = __ldg((const uint32_t *)(w + weight_index(false, tap, out, in)));
+            words[i] = *(const uint32_t *)(w + weight_index(false, tap, out, in));
         }
     }
 }

@@ -15,6 +15,13 @@ set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_
 add_test(NAME test_emulator COMMAND test_emulator)
 set_tests_properties(test_emulator PROPERTIES TIMEOUT 300 LABELS emulated)
 
+add_executable(test_hopper_geometry test_hopper_geometry.cpp)
+target_include_directories(test_hopper_geometry PRIVATE ${PROJECT_SOURCE_DIR})
+target_link_libraries(test_hopper_geometry PRIVATE cuda_emulator emulator_flags)
+set_target_properties(test_hopper_geometry PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test(NAME test_hopper_geometry COMMAND test_hopper_geometry)
+set_tests_properties(test_hopper_geometry PROPERTIES TIMEOUT 300 LABELS emulated)
+
 rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
 rodeo_test(test_cuda_memory SOURCES test_cuda_memory.c child.c LINKS rodeo_kernels)
 set_tests_properties(test_conv_choice test_cuda_memory PROPERTIES LABELS emulated)
@@ -51,4 +58,4 @@ set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulat
 # The kernels of a GPU that launches them before earlier ones are done.
 set_property(TEST test_backend_ops_emulated_fp16 test_training_emulated_mechanics_fp16 test_gpu_runs_emulated
              APPEND PROPERTY ENVIRONMENT RODEO_EMULATOR_SM=9.0)
-add_custom_target(emulated DEPENDS test_emulator test_conv_choice test_cuda_memory test_training test_backend_ops train evaluate demo_data)
+add_custom_target(emulated DEPENDS test_emulator test_hopper_geometry test_conv_choice test_cuda_memory test_training test_backend_ops train evaluate demo_data)

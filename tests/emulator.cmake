@@ -55,8 +55,4 @@ endforeach()
 add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
          ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})
 set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulated)
-# The kernels of a GPU that launches them before earlier ones are done.
-set_property(TEST test_backend_ops_emulated_fp32 test_backend_ops_emulated_fp16
-                  test_training_emulated_mechanics_fp16 test_gpu_runs_emulated
-             APPEND PROPERTY ENVIRONMENT RODEO_EMULATOR_SM=9.0)
 add_custom_target(emulated DEPENDS test_emulator test_hopper_geometry test_conv_choice test_cuda_memory test_training test_backend_ops train evaluate demo_data)

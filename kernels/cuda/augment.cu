@@ -188,7 +188,6 @@ __global__ void __launch_bounds__(BLOCK)
     augment(int resize, int crop, int across, const uint8_t *__restrict__ pixels,
             const AugmentItem *items, T *y)
 {
-    begin_kernel();
     __shared__ Filter columns, rows;
     __shared__ uint32_t resized[SIDE * PITCH];
     int thread = (int)threadIdx.x;

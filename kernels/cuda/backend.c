@@ -184,14 +184,6 @@ static int check_cudnn(Err *err)
     return 0;
 }
 
-static bool can_overlap(int compiled_for)
-{
-    int driver = 0;
-    CUDA_CHECK(cudaDriverGetVersion(&driver));
-    return compiled_for >= CUDA_OVERLAP_CODE && CUDART_VERSION >= CUDA_OVERLAP_VERSION &&
-           driver >= CUDA_OVERLAP_VERSION;
-}
-
 static void open_lane(CudaBackend *cuda, CudaLane *lane)
 {
     CUDA_CHECK(cudaStreamCreateWithFlags(&lane->stream, cudaStreamNonBlocking));
@@ -221,7 +213,6 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
     cuda->sm = 10 * properties.major + properties.minor;
     cuda->compiled_for = compiled_for;
     cuda->multiprocessors = properties.multiProcessorCount;
-    cuda->overlaps = can_overlap(compiled_for);
     if (choose_precision(cuda, options->precision, properties.name, err) != 0) {
         free(cuda);
         return NULL;

@@ -116,7 +116,6 @@ __global__ static void __launch_bounds__(NORM_THREADS)
                      const float *spread, float eps, const float *gamma, const float *beta, T *y,
                      Mask<uint8_t> mask)
 {
-    begin_kernel();
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;
@@ -267,7 +266,6 @@ template <typename T, int V, bool RESIDUAL>
 __global__ static void __launch_bounds__(NORM_THREADS)
     gradient_sums_kernel(NormLayout l, Gradients<T> p, float *partial)
 {
-    begin_kernel();
     NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float projected[V] = {};
@@ -300,7 +298,6 @@ template <typename T, int V, bool RESIDUAL>
 __global__ static void __launch_bounds__(NORM_THREADS)
     dx_kernel(NormLayout l, Gradients<T> p, const float *factors)
 {
-    begin_kernel();
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;

@@ -32,11 +32,6 @@ typedef enum { CUDA_F32, CUDA_F16, CUDA_BF16 } CudaType;
 /* Channels that pictures are padded to: with four, a pixel is one aligned load in every type. */
 #define CUDA_PICTURE_CHANNELS 4
 
-/* The compute capability, 10 major + minor, of code whose kernels can overlap (overlap.cuh), and
- * the version of CUDA from which on steps with such kernels can be recorded. */
-#define CUDA_OVERLAP_CODE    90
-#define CUDA_OVERLAP_VERSION 12030
-
 typedef struct CudaBlock CudaBlock;         /* device memory that was outgrown: cuda/memory.c */
 typedef struct CudaConvPlans CudaConvPlans; /* chosen engines by shape: cuda/conv_plans.h */
 
@@ -64,7 +59,6 @@ typedef struct {
     int sm;              /* compute capability, 10 major + minor */
     int compiled_for;    /* the same of the kernels' code: no more than sm */
     int multiprocessors; /* that the GPU has */
-    bool overlaps;       /* kernels are launched before the one before them is done: overlap.cuh */
     char description[192];
     CudaLane lanes[DEVICE_LANES];
     int lane;              /* the current one */

@@ -6,7 +6,6 @@
 #define RODEO_KERNELS_CUDA_DEVICE_CUH
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/overlap.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -19,9 +18,8 @@
 #define FULL_WARP   0xffffffffu
 #define BLOCK_LIMIT 65535 /* of a grid's y and z */
 
-/* Enqueues a kernel, which must begin with begin_kernel(), on the stream of the current lane and
- * checks that it could be. `name` is for the message. A block has `shared` bytes of shared memory
- * besides what the kernel declares. */
+/* Enqueues a kernel on the stream of the current lane and checks that it could be. `name` is for
+ * the message. A block has `shared` bytes of shared memory besides what the kernel declares. */
 template <typename... Params, typename... Args>
 static void launch_with_shared(CudaBackend *cuda, const char *name, void (*kernel)(Params...),
                                dim3 grid, dim3 block, size_t shared, Args &&...args)
@@ -31,11 +29,6 @@ static void launch_with_shared(CudaBackend *cuda, const char *name, void (*kerne
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = cuda_lane(cuda)->stream;
-    cudaLaunchAttribute overlap = {};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &overlap;
-    config.numAttrs = cuda->overlaps ? 1 : 0;
     cudaError_t status = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
     if (status != cudaSuccess) {
         cuda_fail(status, name, __FILE__, __LINE__);

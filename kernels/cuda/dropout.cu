@@ -33,7 +33,6 @@ __device__ static void drop(const DropoutRule *rule, const Philox *draw, int wor
 template <typename T, int V>
 __global__ void dropout(DropoutRule rule, const uint64_t *key, const T *x, T *y)
 {
-    begin_kernel();
     uint64_t seed = key[0];
     uint64_t step = key[1];
     int64_t blocks = divide_up(rule.count, DRAWN);

@@ -189,7 +189,6 @@ template <int COLUMNS, bool DGRAD>
 __global__ static void __launch_bounds__(Tile<COLUMNS>::threads, Tile<COLUMNS>::resident)
     float_conv_kernel(ConvLayout l, const float *source, const float *w, float *result)
 {
-    begin_kernel();
     constexpr int each = Tile<COLUMNS>::rows_each;
     __shared__ __align__(16) Factors<COLUMNS> factors;
     __shared__ ConvRow rows[TILE_ROWS];

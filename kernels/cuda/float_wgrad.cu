@@ -131,7 +131,6 @@ template <int COLUMNS>
 __global__ static void __launch_bounds__(Tile<COLUMNS>::threads, Tile<COLUMNS>::resident)
     float_wgrad_kernel(WgradLayout l, const float *x, const float *dy, float *to)
 {
-    begin_kernel();
     constexpr int each = Tile<COLUMNS>::rows_each;
     __shared__ __align__(16) Factors<COLUMNS> factors;
     int row = (int)blockIdx.x % l.row_tiles * TILE_ROWS;
@@ -180,7 +179,6 @@ __global__ static void __launch_bounds__(Tile<COLUMNS>::threads, Tile<COLUMNS>::
 __global__ static void __launch_bounds__(WARP *SLICES)
     add_parts(const float *sums, int parts, int vectors, float *dw)
 {
-    begin_kernel();
     __shared__ __align__(16) float slices[SLICES][WARP * VECTOR];
     int vector = (int)(blockIdx.x * WARP + threadIdx.x);
     float sum[VECTOR] = {};

@@ -127,8 +127,7 @@ __device__ static inline void load_rows(const SharedPlaces &at, const BlockRange
 }
 
 /* All weights into shared memory, by the consumers. A dgrad's lie in memory with outputs side by
- * side, eight of one input, and are spread. (Plain loads: those of data that never changes, __ldg,
- * are not for what an earlier kernel may still write when this one is launched.) */
+ * side, eight of one input, and are spread. */
 __device__ static inline void share_weights(const SharedPlaces &at, const HopperConv &conv)
 {
     constexpr int threads = CONSUMERS * WARPGROUP;
@@ -309,7 +308,6 @@ __global__ static void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 0) {
         init_barriers(at);
     }
-    begin_kernel();
     __syncthreads();
     BlockRange range = range_of((int)blockIdx.x, (int)gridDim.x, conv.pictures, TILE);
     int warpgroup = __shfl_sync(FULL_WARP, (int)(threadIdx.x / WARPGROUP), 0);

@@ -99,7 +99,6 @@ __global__ void __launch_bounds__(WARPS *WARP, 1)
     cross_entropy(int N, int C, const float *logits, const int32_t *labels, float weight,
                   const LossScale *scale, float *loss, int32_t *correct, float *dlogits)
 {
-    begin_kernel();
     int lane = (int)threadIdx.x % WARP;
     float share = share_of(weight, scale, N);
     double sum = 0;
@@ -140,7 +139,6 @@ __global__ void __launch_bounds__(WARPS *WARP, 1)
     entropy(int N, int C, const float *logits, float weight, const LossScale *scale, float *loss,
             float *dlogits)
 {
-    begin_kernel();
     int lane = (int)threadIdx.x % WARP;
     float share = share_of(weight, scale, N);
     double sum = 0;
@@ -174,7 +172,6 @@ __global__ void __launch_bounds__(WARPS *WARP, 1)
 /* One warp a row. */
 __global__ void argmax(int N, int C, const float *logits, int32_t *prediction)
 {
-    begin_kernel();
     int lane = (int)threadIdx.x % WARP;
     int rows_beside = (int)(gridDim.x * blockDim.x) / WARP;
     for (int i = (int)(blockIdx.x * blockDim.x + threadIdx.x) / WARP; i < N; i += rows_beside) {

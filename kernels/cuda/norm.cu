@@ -51,7 +51,6 @@ template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     sum_kernel(NormLayout l, const T *x, float *partial)
 {
-    begin_kernel();
     NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float squares[V] = {};
@@ -217,7 +216,6 @@ __global__ static void __launch_bounds__(ADD_THREADS, 1)
                       float *running_mean, float *running_var, float *batch_mean,
                       float *batch_invstd)
 {
-    begin_kernel();
     AddThread t = add_thread(l, 0);
     bool first = threadIdx.x < NORM_SIDE && t.active;
     float old_mean = threadIdx.x < WARP && t.c < l.C ? running_mean[t.c] : 0.0f;
@@ -301,7 +299,6 @@ __global__ static void __launch_bounds__(ADD_THREADS, 1)
     factors_kernel(NormLayout l, const float *partial, const float *gamma, const float *invstd,
                    bool accumulate, float *factors, float *dgamma, float *dbeta)
 {
-    begin_kernel();
     AddThread t = add_thread(l, 0);
     bool first = threadIdx.x < NORM_SIDE && t.active;
     float n = (float)l.rows;

@@ -296,7 +296,6 @@ __global__ static void __launch_bounds__(THREADS, FPROP_RESIDENT)
     picture_fprop_kernel(PictureShape s, const T *x, const T *w, T *y, const float *running_mean,
                          float *partial)
 {
-    begin_kernel();
     __shared__ __align__(16) T weights[FILTERS * WEIGHT_PITCH];
     __shared__ __align__(16) T under[Under<FPROP_ROWS>::rows * PITCH];
     __shared__ BlockMoments moments;
@@ -421,7 +420,6 @@ template <typename T>
 __global__ static void __launch_bounds__(THREADS, RESIDENT)
     picture_wgrad_kernel(PictureShape s, const T *x, const T *dy, float *partial)
 {
-    begin_kernel();
     __shared__ __align__(16) T outputs[WGRAD_ROWS * COLUMNS * DY_PITCH];
     __shared__ __align__(16) T under[Under<WGRAD_ROWS>::rows * PITCH];
     int row = (int)threadIdx.x / WARP;
@@ -451,7 +449,6 @@ __global__ static void __launch_bounds__(THREADS, RESIDENT)
 __global__ static void __launch_bounds__(ROW *SLICES)
     add_blocks(const float *partial, int blocks, bool accumulate, float *dw)
 {
-    begin_kernel();
     __shared__ float slices[SLICES][ROW];
     int product = (int)threadIdx.x;
     const float *from = partial + (int64_t)blockIdx.x * ROW + product;

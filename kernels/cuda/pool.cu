@@ -15,7 +15,6 @@
 template <typename T, int V>
 __global__ void avgpool_fprop(int N, int HW, int64_t columns, const T *x, T *y)
 {
-    begin_kernel();
     for (int64_t i = flat_first(); i < N * columns; i += flat_stride()) {
         int64_t n = i / columns;
         const T *picture = x + (n * HW * columns + i % columns) * V;
@@ -40,7 +39,6 @@ __global__ void avgpool_fprop(int N, int HW, int64_t columns, const T *x, T *y)
 template <typename T, int V>
 __global__ void avgpool_bprop(int N, int HW, int64_t columns, const T *dy, T *dx)
 {
-    begin_kernel();
     for (int64_t i = flat_first(); i < N * columns; i += flat_stride()) {
         int64_t n = i / columns;
         T *picture = dx + (n * HW * columns + i % columns) * V;
@@ -108,7 +106,6 @@ template <typename Unit>
 __global__ void concat(int64_t rows, int64_t left, int64_t right, const Unit *a, const Unit *b,
                        Unit *y)
 {
-    begin_kernel();
     int64_t column = row_column();
     int64_t columns = left + right;
     bool from_a = column < left;
@@ -122,7 +119,6 @@ __global__ void concat(int64_t rows, int64_t left, int64_t right, const Unit *a,
 template <typename Unit>
 __global__ void split(int64_t rows, int64_t left, int64_t right, const Unit *y, Unit *a, Unit *b)
 {
-    begin_kernel();
     int64_t column = row_column();
     int64_t columns = left + right;
     bool to_a = column < left;

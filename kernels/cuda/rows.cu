@@ -15,7 +15,6 @@
 template <typename T, int V>
 __global__ void add_bias(int64_t rows, int64_t columns, const float *bias, T *y)
 {
-    begin_kernel();
     int64_t column = row_column();
     if (column >= columns) {
         return;
@@ -77,7 +76,6 @@ void cuda_add_bias(CudaBackend *cuda, int64_t rows, int K, const float *bias, bo
 template <typename T, int V>
 __global__ void sum_rows(int64_t rows, int64_t columns, const T *dy, float *partial)
 {
-    begin_kernel();
     __shared__ float sums[BLOCK][V];
     int64_t column = row_column();
     float sum[V] = {};
@@ -114,7 +112,6 @@ __global__ void sum_rows(int64_t rows, int64_t columns, const T *dy, float *part
 
 __global__ void sum_partials(int count, int K, const float *partial, bool accumulate, float *dbias)
 {
-    begin_kernel();
     int k = (int)flat_first();
     if (k >= K) {
         return;
@@ -184,7 +181,6 @@ __device__ static void convert_at(int64_t i, const From *x, bool accumulate, To 
 template <typename From, typename To, int V>
 __global__ void convert(int64_t count, const From *x, bool accumulate, To *y)
 {
-    begin_kernel();
     int64_t vectors = count / V;
     for (int64_t i = flat_first(); i < vectors; i += flat_stride()) {
         convert_at<From, To, V>(i * V, x, accumulate, y);
@@ -231,7 +227,6 @@ void cuda_cast(Backend *be, int64_t count, const float *x, void *y)
 /* One thread a position; `positions` counts [K,R,R]. */
 template <typename T> __global__ void pad_filter(int64_t positions, const T *w, T *padded)
 {
-    begin_kernel();
     int64_t i = flat_first();
     if (i < positions) {
         float pixel[CUDA_PICTURE_CHANNELS] = {};
@@ -245,7 +240,6 @@ template <typename T> __global__ void pad_filter(int64_t positions, const T *w, 
 template <typename T>
 __global__ void cut_filter(int64_t positions, const T *padded, bool accumulate, float *dw)
 {
-    begin_kernel();
     int64_t i = flat_first();
     if (i < positions) {
         float pixel[CUDA_PICTURE_CHANNELS];

@@ -28,7 +28,6 @@ static dim3 ranges_grid(const SgdShape *s, int V)
 
 template <int V> __global__ void find_overflow(SgdShape s, const float *dw, LossScale *scale)
 {
-    begin_kernel();
     const SgdRange range = s.range[blockIdx.y];
     int found = 0;
     for (int64_t i = flat_first(); i < range.count / V; i += flat_stride()) {
@@ -48,7 +47,6 @@ template <typename T, int V>
 __global__ void update(SgdShape s, const LossScale *scale, const float *dw, float *v, float *w,
                        T *w_act)
 {
-    begin_kernel();
     if (scale != NULL && scale->overflow) {
         return;
     }
@@ -78,7 +76,6 @@ __global__ void update(SgdShape s, const LossScale *scale, const float *dw, floa
 /* One thread. */
 __global__ void move_scale(LossScale *scale)
 {
-    begin_kernel();
     LossScale s = *scale;
     if (s.overflow) {
         s.scale = fmaxf(s.scale * 0.5f, 1.0f);

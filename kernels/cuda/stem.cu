@@ -154,7 +154,6 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     pool_kernel(PoolShape s, PoolNorm n, Divisor by_vectors, Divisor by_strips, const T *x, T *y,
                 uint8_t *argmax)
 {
-    begin_kernel();
     int c = (int)blockIdx.x * NORM_THREADS + (int)threadIdx.x;
     int q = divide(&c, by_vectors);
     int strip = divide(&q, s.by_Q);

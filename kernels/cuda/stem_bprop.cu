@@ -76,7 +76,6 @@ template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     stem_sums_kernel(NormLayout l, PoolShape s, StemGradients<T> p, float *partial)
 {
-    begin_kernel();
     NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
     float projected[V] = {};
@@ -187,7 +186,6 @@ template <typename T, int V>
 __global__ static void __launch_bounds__(NORM_THREADS)
     stem_dx_kernel(NormLayout l, PoolShape s, StemGradients<T> p, const float *factors)
 {
-    begin_kernel();
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
         return;

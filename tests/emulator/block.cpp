@@ -49,16 +49,14 @@ struct Thread {
     int source = 0;
     void (*all)(void *const lanes[32]) = nullptr; /* of warp_together */
     uint64_t result = 0;
-    uint64_t syncs = 0;  /* __syncwarp calls passed */
-    bool waited = false; /* for the earlier kernels */
+    uint64_t syncs = 0; /* __syncwarp calls passed */
 };
 
 /* The block that runs. */
 struct Block {
     std::string name; /* of the kernel */
     const Kernel *kernel = nullptr;
-    int count = 0;      /* threads */
-    bool early = false; /* earlier kernels may not be done when it begins */
+    int count = 0; /* threads */
     int ended = 0, at_barrier = 0;
     uint64_t barriers = 0;      /* passed */
     int votes = 0, outcome = 0; /* of __syncthreads_count, before and after the barrier */
@@ -138,8 +136,7 @@ static void make_current(int thread)
     const Block &b = block();
     block().current = thread;
     threadIdx = index_of(thread);
-    const Thread &t = b.threads[(size_t)thread];
-    enter_thread(thread, b.barriers, t.syncs, !b.early || t.waited);
+    enter_thread(thread, b.barriers, b.threads[(size_t)thread].syncs);
 }
 
 static int draw()
@@ -159,10 +156,6 @@ static void work(Worker *self)
     for (;;) {
         b.threads[(size_t)b.current].phase = Phase::running;
         (*b.kernel)();
-        if (b.early && !b.threads[(size_t)b.current].waited) {
-            die("%s ends without having waited for the kernels before it",
-                position(b.current).c_str());
-        }
         b.threads[(size_t)b.current].phase = Phase::ended;
         b.ended++;
         if (!b.queue.empty()) {
@@ -251,14 +244,6 @@ void require_code(int least)
         die("%s: an instruction that code for compute capability %.1f does not have",
             position(block().current).c_str(), state().code / 10.0);
     }
-}
-
-void wait_for_earlier_kernels()
-{
-    Block &b = block();
-    Thread &t = b.threads[(size_t)b.current];
-    t.waited = true;
-    enter_thread(b.current, b.barriers, t.syncs, true);
 }
 
 void check_width(int width)
@@ -458,11 +443,10 @@ static Range shared_memory()
     return range;
 }
 
-void run_grid(const std::string &name, dim3 grid, dim3 size, bool early, const Kernel &kernel)
+void run_grid(const std::string &name, dim3 grid, dim3 size, const Kernel &kernel)
 {
     Block &b = block();
     b.name = name;
-    b.early = early;
     b.kernel = &kernel;
     b.count = (int)(size.x * size.y * size.z);
     gridDim = grid;

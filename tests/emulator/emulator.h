@@ -189,8 +189,7 @@ void run_in(std::chrono::microseconds duration, const std::function<void()> &run
 /* ---- kernels (launch.cpp, block.cpp)
  * --------------------------------------------------------------- */
 
-/* early: the kernels before it may not be done when it begins. */
-void run_grid(const std::string &name, dim3 grid, dim3 block, bool early, const Kernel &kernel);
+void run_grid(const std::string &name, dim3 grid, dim3 block, const Kernel &kernel);
 std::string kernel_name(const void *kernel);
 
 /* Kernel, block and thread that run, for messages. */
@@ -225,7 +224,7 @@ void touch(const void *memory, size_t bytes, Touch how);
 
 /* Where the kernel's code is. */
 void begin_block(uint64_t number, const void *shared, size_t shared_bytes);
-void enter_thread(int thread, uint64_t barriers, uint64_t syncs, bool waited);
+void enter_thread(int thread, uint64_t barriers, uint64_t syncs);
 void leave_thread();
 void pass_barriers(uint64_t barriers);
 void pass_syncs(uint64_t syncs);

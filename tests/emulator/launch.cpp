@@ -94,28 +94,17 @@ cudaError_t launch(const cudaLaunchConfig_t *config, const void *kernel, size_t 
     if ((uint64_t)grid.x * grid.y * grid.z > 0xffffffffu) {
         die("kernel %s: more than 2^32 blocks would take for ever", name.c_str());
     }
-    if (config->dynamicSmemBytes != 0) {
-        complain("kernel %s: dynamic shared memory is not emulated", name.c_str());
+    if (config->dynamicSmemBytes != 0 || config->numAttrs != 0) {
+        complain("kernel %s: dynamic shared memory and launch attributes are not emulated",
+                 name.c_str());
         return report(cudaErrorNotSupported);
-    }
-    bool early = false;
-    for (unsigned i = 0; i < config->numAttrs; i++) {
-        if (config->attrs[i].id != cudaLaunchAttributeProgrammaticStreamSerialization ||
-            state().code < 90) {
-            complain("kernel %s: a launch attribute that is not emulated, or not by a GPU of "
-                     "compute capability %.1f",
-                     name.c_str(), state().code / 10.0);
-            return report(cudaErrorNotSupported);
-        }
-        early = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
     }
     if (parameter_bytes > 4096) {
         complain("kernel %s: %zu bytes of parameters, at most 4096 fit on every device",
                  name.c_str(), parameter_bytes);
         return report(cudaErrorInvalidValue);
     }
-    return enqueue(config->stream,
-                   {"kernel " + name, [=] { run_grid(name, grid, block, early, run); }});
+    return enqueue(config->stream, {"kernel " + name, [=] { run_grid(name, grid, block, run); }});
 }
 
 } // namespace rodeo_emulator

@@ -87,7 +87,6 @@ struct Races {
         uint32_t work, task;
         bool ordered;
     } answers[256] = {};          /* of is_ordered, by task */
-    bool waited = true;           /* the thread that runs may access device memory */
     const char *shared = nullptr; /* memory of the block that runs */
     size_t shared_bytes = 0;
     uint32_t block_runs = 0;
@@ -327,11 +326,6 @@ static void access(const void *memory, size_t bytes, bool writes, bool atomic)
         uintptr_t offset = (uintptr_t)address % page_bytes;
         size_t here = std::min(bytes, (size_t)(page_bytes - offset));
         Page *page = page_of((uintptr_t)address / page_bytes);
-        if (page != nullptr && !shared && !r.waited) {
-            r.runner = 0;
-            die("%s %s device memory before it has waited for the kernels before it",
-                running_position().c_str(), writes ? "writes" : "reads");
-        }
         if (page != nullptr) {
             check_page(*page, offset, address, here, mine, writes, shared);
         }
@@ -392,10 +386,9 @@ void begin_block(uint64_t number, const void *shared, size_t shared_bytes)
     r.self.block = number % 1024;
 }
 
-void enter_thread(int thread, uint64_t barriers, uint64_t syncs, bool waited)
+void enter_thread(int thread, uint64_t barriers, uint64_t syncs)
 {
     Races &r = races();
-    r.waited = waited;
     r.self.thread = (unsigned)thread & 1023;
     r.self.barriers = barriers % barrier_limit;
     r.self.syncs = syncs % sync_limit;

@@ -178,19 +178,7 @@ struct cudaFuncAttributes {
 
 #include "emulator_vector.h"
 
-/* Of the attributes of a launch there is one. */
-typedef enum cudaLaunchAttributeID {
-    cudaLaunchAttributeProgrammaticStreamSerialization = 6
-} cudaLaunchAttributeID;
-
-typedef union cudaLaunchAttributeValue {
-    int programmaticStreamSerializationAllowed;
-} cudaLaunchAttributeValue;
-
-typedef struct cudaLaunchAttribute_st {
-    cudaLaunchAttributeID id;
-    cudaLaunchAttributeValue val;
-} cudaLaunchAttribute;
+typedef struct cudaLaunchAttribute_st cudaLaunchAttribute; /* none is supported */
 
 typedef struct cudaLaunchConfig_st {
     dim3 gridDim;
@@ -198,7 +186,7 @@ typedef struct cudaLaunchConfig_st {
     size_t dynamicSmemBytes; /* must be 0 */
     cudaStream_t stream;
     cudaLaunchAttribute *attrs;
-    unsigned int numAttrs;
+    unsigned int numAttrs; /* must be 0 */
 } cudaLaunchConfig_t;
 
 /* ---- device and errors -------------------------------------------------------------------------

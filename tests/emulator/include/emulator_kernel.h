@@ -55,10 +55,6 @@ void warp_together(void *own, void (*all)(void *const lanes[32]));
  * minor. */
 void require_code(int least);
 
-/* What a thread must call before it accesses device memory if its kernel may be launched before the
- * earlier ones are done (cudaLaunchAttributeProgrammaticStreamSerialization), and else may. */
-void wait_for_earlier_kernels();
-
 /* Ends the program where width is not a power of two up to 32. */
 void check_width(int width);
 

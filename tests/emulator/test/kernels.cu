@@ -1,6 +1,5 @@
 /* Kernels with and without faults: what the emulator must tell apart. */
 #include "harness.h"
-#include "kernels/cuda/overlap.cuh"
 
 #include <cstdio>
 
@@ -47,20 +46,6 @@ template <bool second> __global__ void shift(float *y)
     row[t] = neighbour;
     __syncthreads();
     y[t] = row[t];
-}
-
-/* For launches before earlier kernels are done; part of the threads may do what none should. */
-enum class Mistake { none, never_waits, reads_first };
-
-template <Mistake mistake> __global__ void early(const float *x, float *y)
-{
-    unsigned t = threadIdx.x;
-    float first = mistake == Mistake::reads_first && t == 9 ? x[t] : 0.0f;
-    if (mistake == Mistake::never_waits && t == 9) {
-        return;
-    }
-    begin_kernel();
-    y[t] = x[t] + first;
 }
 
 __global__ void leave_before_barrier()
@@ -208,51 +193,6 @@ static void every_index_once()
     }
 }
 
-static cudaError_t launch_early(const Device &d, void (*kernel)(const float *, float *))
-{
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = 1;
-    config.blockDim = 32;
-    config.stream = d.stream;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, kernel, d.a, d.b);
-}
-
-static Outcome early_outcome(void (*kernel)(const float *, float *))
-{
-    return in_child(
-        [kernel] {
-            Device d;
-            OK(launch(d.stream, 1, 32, fill, d.a, 1.0f));
-            OK(launch_early(d, kernel));
-            OK(cudaStreamSynchronize(d.stream));
-        },
-        {{"SM", "9.0"}});
-}
-
-static void early_launches()
-{
-    CHECK(early_outcome(early<Mistake::none>).status == 0);
-    Outcome never = early_outcome(early<Mistake::never_waits>);
-    CHECK(never.status == 128 + 6 && never.says("thread (9, 0, 0) ends without having waited"));
-#ifndef __clang__
-    Outcome first = early_outcome(early<Mistake::reads_first>);
-    CHECK(first.status == 128 + 6 &&
-          first.says("thread (9, 0, 0) reads device memory before it has waited"));
-#endif
-    must_succeed([] { /* whoever need not wait may */
-                      Device d;
-                      OK(launch(d.stream, 1, 32, fill, d.a, 1.0f));
-                      OK(launch(d.stream, 1, 32, early<Mistake::none>, (const float *)d.a, d.b));
-                      CHECK(launch_early(d, early<Mistake::none>) == cudaErrorNotSupported);
-                      OK(cudaStreamSynchronize(d.stream));
-    });
-}
-
 static void bad_launches()
 {
     Device d;
@@ -292,6 +232,5 @@ void test_kernels()
 #endif
     must_succeed(primitives_work);
     must_succeed(every_index_once);
-    early_launches();
     must_succeed(bad_launches);
 }

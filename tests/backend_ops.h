@@ -7,8 +7,9 @@
 
 typedef struct {
     Backend *be;
-    uint64_t seed; /* of the shapes and values that are drawn anew */
-    int rounds;    /* random shapes an operator, behind the fixed ones */
+    uint64_t seed;    /* of the shapes and values that are drawn anew */
+    int rounds;       /* random shapes an operator, behind the fixed ones */
+    bool no_products; /* leaves out what calls cuDNN and cuBLAS */
 } BackendOps;
 
 /* A sequence of draws for one topic. */

@@ -18,12 +18,14 @@ enum { SKIPPED = 77 };
 
 static int run_all(BackendOps *t)
 {
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest products[] = {
         cmocka_unit_test_prestate(test_backend_conv, t),
         cmocka_unit_test_prestate(test_backend_own_conv, t),
-        cmocka_unit_test_prestate(test_backend_linear, t),
-        cmocka_unit_test_prestate(test_backend_batchnorm, t),
         cmocka_unit_test_prestate(test_backend_conv_statistics, t),
+        cmocka_unit_test_prestate(test_backend_linear, t),
+    };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(test_backend_batchnorm, t),
         cmocka_unit_test_prestate(test_backend_stem, t),
         cmocka_unit_test_prestate(test_backend_avgpool, t),
         cmocka_unit_test_prestate(test_backend_concat, t),
@@ -35,7 +37,8 @@ static int run_all(BackendOps *t)
         cmocka_unit_test_prestate(test_backend_sgd, t),
         cmocka_unit_test_prestate(test_backend_augment, t),
     };
-    return cmocka_run_group_tests_name(device_precision(t->be), tests, NULL, NULL);
+    int failed = t->no_products ? 0 : cmocka_run_group_tests_name("products", products, NULL, NULL);
+    return failed + cmocka_run_group_tests_name(device_precision(t->be), tests, NULL, NULL);
 }
 
 /* Runs the tests in one precision. Returns how many failed; 1 if the device does not open. */
@@ -93,6 +96,8 @@ int main(int argc, char **argv)
                  "fp32, tf32, fp16, bf16, or every one that the device has (every)"),
         arg_uint64("seed", "N", &t.seed, "seed of shapes and values (the time)"),
         arg_int("rounds", "N", &t.rounds, 0, 1000000, "random shapes an operator (6)"),
+        arg_flag("no_products", &t.no_products,
+                 "leave out convolutions and linear layers, which call cuDNN and cuBLAS"),
         arg_flag("skip_without_gpu", &skip, "end with status 77 where there is no GPU"),
         {0},
     };

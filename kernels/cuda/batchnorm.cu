@@ -111,10 +111,11 @@ template <typename T, int V> struct NormaliseRow {
 };
 
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
-    normalise_kernel(NormLayout l, bool relu, const T *x, const T *residual, const float *mean,
-                     const float *spread, float eps, const float *gamma, const float *beta, T *y,
-                     Mask<uint8_t> mask)
+__global__ static void NORM_BOUNDS normalise_kernel(NormLayout l, bool relu, const T *x,
+                                                    const T *residual, const float *mean,
+                                                    const float *spread, float eps,
+                                                    const float *gamma, const float *beta, T *y,
+                                                    Mask<uint8_t> mask)
 {
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
@@ -161,7 +162,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
             store_mask<V>(mask, at, bits);
         }
     };
-    norm_rows<2>(l, t, read, write);
+    norm_rows<4>(l, t, read, write);
 }
 
 static void normalise(CudaBackend *cuda, const BatchNormShape *s, const void *x,
@@ -170,7 +171,7 @@ static void normalise(CudaBackend *cuda, const BatchNormShape *s, const void *x,
 {
     bool aligned = are_aligned({x, residual, y, mean, spread, gamma, beta});
 #define RUN(T, V)                                                                                  \
-    NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
+    NormLayout l = norm_layout(cuda, s->groups, s->rows, s->C, V);                                 \
     launch(cuda, "batch norm", normalise_kernel<T, V>, norm_grid(&l), norm_block(&l), l, s->relu,  \
            (const T *)x, (const T *)residual, mean, spread, eps, gamma, beta, (T *)y,              \
            mask_of(mask, s->C))
@@ -263,8 +264,8 @@ __device__ static inline void masked_gradient(const Gradients<T> &p, const Chann
 
 /* Sums of g and g (x - mean); writes the residual's gradient. */
 template <typename T, int V, bool RESIDUAL>
-__global__ static void __launch_bounds__(NORM_THREADS)
-    gradient_sums_kernel(NormLayout l, Gradients<T> p, float *partial)
+__global__ static void NORM_BOUNDS gradient_sums_kernel(NormLayout l, Gradients<T> p,
+                                                        float *partial)
 {
     NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
@@ -289,14 +290,13 @@ __global__ static void __launch_bounds__(NORM_THREADS)
                 projected[i] = fmaf(used, x[i] - ch.mean[i], projected[i]);
             }
         };
-        norm_rows<2>(l, t, read, add);
+        norm_rows<4>(l, t, read, add);
     }
     norm_store_sums<V>(l, t, sum, projected, partial);
 }
 
 template <typename T, int V, bool RESIDUAL>
-__global__ static void __launch_bounds__(NORM_THREADS)
-    dx_kernel(NormLayout l, Gradients<T> p, const float *factors)
+__global__ static void NORM_BOUNDS dx_kernel(NormLayout l, Gradients<T> p, const float *factors)
 {
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
@@ -334,14 +334,14 @@ __global__ static void __launch_bounds__(NORM_THREADS)
         }
         store<T, V>(p.dx + at, g);
     };
-    norm_rows<2>(l, t, read, write);
+    norm_rows<4>(l, t, read, write);
 }
 
 template <typename T, int V, bool RESIDUAL>
 static void run_bprop(CudaBackend *cuda, const BatchNormShape *s, const Gradients<T> &p,
                       bool accumulate, float *dgamma, float *dbeta)
 {
-    NormLayout l = norm_layout(s->groups, s->rows, s->C, V);
+    NormLayout l = norm_layout(cuda, s->groups, s->rows, s->C, V);
     size_t partial_bytes = norm_partial_bytes(&l);
     char *scratch = (char *)cuda_scratch(cuda, partial_bytes + norm_factor_bytes(s->groups, s->C));
     float *partial = (float *)scratch;

@@ -16,7 +16,7 @@ static int power_of_two_from(int n)
     return power;
 }
 
-NormLayout norm_layout(int groups, int64_t rows, int C, int V)
+NormLayout norm_layout(const CudaBackend *cuda, int groups, int64_t rows, int C, int V)
 {
     NormLayout l = {};
     l.groups = groups;
@@ -28,7 +28,8 @@ NormLayout norm_layout(int groups, int64_t rows, int C, int V)
     l.down = NORM_THREADS / l.across;
     l.tiles = (int)divide_up(vectors, l.across);
     int64_t most = divide_up(rows, 4 * (int64_t)l.down);
-    int64_t wanted = divide_up(NORM_BLOCKS, (int64_t)groups * l.tiles);
+    int64_t wanted = cuda->multiprocessors / ((int64_t)groups * l.tiles);
+    wanted = wanted > 0 ? wanted : 1;
     l.chunk_rows = divide_up(rows, wanted < most ? wanted : most);
     l.chunks = (int)divide_up(rows, l.chunk_rows);
     if (groups > BLOCK_LIMIT || l.tiles > BLOCK_LIMIT) {
@@ -48,8 +49,7 @@ size_t norm_partial_bytes(const NormLayout *l)
  */
 
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
-    sum_kernel(NormLayout l, const T *x, float *partial)
+__global__ static void NORM_BOUNDS sum_kernel(NormLayout l, const T *x, float *partial)
 {
     NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
@@ -57,7 +57,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     if (t.active) {
         float k[V];
         load<T, V>(x + (int64_t)t.group * l.rows * l.C + t.c, k);
-        norm_rows<4>(
+        norm_rows<8>(
             l, t, [&](int64_t at) { return load_words<T, V>(x + at); },
             [&](int64_t, const Loaded<T, V> &row) {
                 float value[V];
@@ -85,7 +85,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
 #define ADD_GROUPS          4 /* at once */
 #define ADD_QUARTER_THREADS (ADD_THREADS / ADD_GROUPS)
 #define ADD_QUARTER_FLOATS  (4 * ADD_QUARTER_THREADS) /* that a quarter loads at once */
-#define ADD_AHEAD           16 /* loads: all there are of 1, 2 or 4 groups in NORM_BLOCKS chunks */
+#define ADD_AHEAD           16 /* loads: all there are of 1, 2 or 4 groups in 1024 chunks */
 
 static_assert(ADD_GROUPS * NORM_SIDE == WARP, "a warp has every group and channel");
 
@@ -272,7 +272,7 @@ void norm_statistics(CudaBackend *cuda, const BatchNormShape *s, const void *x, 
 {
     bool aligned = are_aligned({x});
 #define RUN(T, V)                                                                                  \
-    NormLayout l = norm_layout(s->groups, s->rows, s->C, V);                                       \
+    NormLayout l = norm_layout(cuda, s->groups, s->rows, s->C, V);                                 \
     float *partial = (float *)cuda_scratch(cuda, norm_partial_bytes(&l));                          \
     launch(cuda, "batch norm sums", sum_kernel<T, V>, norm_grid(&l), norm_block(&l), l,            \
            (const T *)x, partial);                                                                 \

@@ -1,19 +1,22 @@
 /* What batch norm and the stem share: how threads are laid over a tensor [groups, rows, C], sums
  * over the rows of a group, and the statistics and gradient factors that follow from them.
  *
- * A block has 256 threads: `across` of them side by side along the channels, each on a vector of V,
+ * A block has 512 threads: `across` of them side by side along the channels, each on a vector of V,
  * the others further down the rows. A block works on one chunk of the rows of one group; a thread
  * keeps its channels all the way, so that what belongs to a channel stays in registers. Sums go
  * thread -> block (shared memory) -> chunks (a second kernel), in float32 and in an order that the
- * shape alone decides. */
+ * shape and the GPU's size alone decide.
+ *
+ * There is one block for each multiprocessor, so that none is left over for a second round, and its
+ * threads share all registers: what counts is how many bytes of loads are under way. */
 #ifndef RODEO_KERNELS_CUDA_NORM_CUH
 #define RODEO_KERNELS_CUDA_NORM_CUH
 
 #include "kernels/cuda/device.cuh"
 
-#define NORM_THREADS 256
-#define NORM_BLOCKS  1024 /* aimed at: fills the largest GPUs, and gives short sums */
-#define NORM_SIDE    8    /* channels whose partial sums lie side by side */
+#define NORM_THREADS 512
+#define NORM_BOUNDS  __launch_bounds__(NORM_THREADS, 1)
+#define NORM_SIDE    8 /* channels whose partial sums lie side by side */
 
 typedef struct {
     int groups, C, V;
@@ -24,7 +27,7 @@ typedef struct {
     int64_t chunk_rows;
 } NormLayout;
 
-NormLayout norm_layout(int groups, int64_t rows, int C, int V);
+NormLayout norm_layout(const CudaBackend *cuda, int groups, int64_t rows, int C, int V);
 
 static inline dim3 norm_grid(const NormLayout *l)
 {

@@ -7,7 +7,8 @@
  * rows are on their way before the first of them is waited for. */
 #include "kernels/cuda/stem.cuh"
 
-#define STRIP 8 /* pooled rows that a thread walks through */
+#define POOL_THREADS 256
+#define STRIP        8 /* pooled rows that a thread walks through */
 
 Divisor divisor(int by)
 {
@@ -150,11 +151,11 @@ __device__ static inline void take_maxima(const Maxima<V> &row, int shift, Maxim
 }
 
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
+__global__ static void __launch_bounds__(POOL_THREADS)
     pool_kernel(PoolShape s, PoolNorm n, Divisor by_vectors, Divisor by_strips, const T *x, T *y,
                 uint8_t *argmax)
 {
-    int c = (int)blockIdx.x * NORM_THREADS + (int)threadIdx.x;
+    int c = (int)blockIdx.x * POOL_THREADS + (int)threadIdx.x;
     int q = divide(&c, by_vectors);
     int strip = divide(&q, s.by_Q);
     int picture = divide(&strip, by_strips);
@@ -196,11 +197,11 @@ __global__ static void __launch_bounds__(NORM_THREADS)
 static dim3 pool_grid(const PoolShape *p, int strips)
 {
     int64_t threads = (int64_t)p->pictures * strips * p->Q * p->vectors;
-    if (threads > INT32_MAX - NORM_THREADS) {
+    if (threads > INT32_MAX - POOL_THREADS) {
         fatal("pooling %d pictures of %d x %d with %d channels takes more than 2^31 threads",
               p->pictures, p->H, p->W, p->C);
     }
-    return dim3((unsigned)divide_up(threads, NORM_THREADS));
+    return dim3((unsigned)divide_up(threads, POOL_THREADS));
 }
 
 static void pool(CudaBackend *cuda, const StemShape *s, const PoolNorm *n, const void *x, void *y,
@@ -210,7 +211,7 @@ static void pool(CudaBackend *cuda, const StemShape *s, const PoolNorm *n, const
 #define RUN(T, V)                                                                                  \
     PoolShape p = pool_shape(s, V);                                                                \
     int strips = (int)divide_up(p.P, STRIP);                                                       \
-    launch(cuda, "stem pooling", pool_kernel<T, V>, pool_grid(&p, strips), dim3(NORM_THREADS), p,  \
+    launch(cuda, "stem pooling", pool_kernel<T, V>, pool_grid(&p, strips), dim3(POOL_THREADS), p,  \
            *n, divisor(p.vectors), divisor(strips), (const T *)x, (T *)y, argmax)
     WITH_TYPE_AND_VECTOR(cuda->type, s->C, aligned, RUN);
 #undef RUN

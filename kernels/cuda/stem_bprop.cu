@@ -73,8 +73,8 @@ __device__ static inline void gather_maxima(const PoolShape &s, const T *x, int 
 
 /* Sums of g and g (x - mean) over the pooled positions of a group, which are the layout's rows. */
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
-    stem_sums_kernel(NormLayout l, PoolShape s, StemGradients<T> p, float *partial)
+__global__ static void NORM_BOUNDS stem_sums_kernel(NormLayout l, PoolShape s, StemGradients<T> p,
+                                                    float *partial)
 {
     NormThread t = norm_thread(l, NORM_FROM_END);
     float sum[V] = {};
@@ -183,8 +183,8 @@ __device__ static inline void gather_gradients(const PoolShape &s, const StemGra
 
 /* The layout's rows are pairs of positions. */
 template <typename T, int V>
-__global__ static void __launch_bounds__(NORM_THREADS)
-    stem_dx_kernel(NormLayout l, PoolShape s, StemGradients<T> p, const float *factors)
+__global__ static void NORM_BOUNDS stem_dx_kernel(NormLayout l, PoolShape s, StemGradients<T> p,
+                                                  const float *factors)
 {
     NormThread t = norm_thread(l, NORM_FROM_START);
     if (!t.active) {
@@ -234,8 +234,8 @@ static void run_stem_bprop(CudaBackend *cuda, const StemShape *s, const StemGrad
                            float *dgamma, float *dbeta)
 {
     PoolShape shape = pool_shape(s, V);
-    NormLayout pooled = norm_layout(s->groups, (int64_t)s->N * shape.P * shape.Q, s->C, V);
-    NormLayout pairs = norm_layout(s->groups, (int64_t)s->N * s->H * shape.Q, s->C, V);
+    NormLayout pooled = norm_layout(cuda, s->groups, (int64_t)s->N * shape.P * shape.Q, s->C, V);
+    NormLayout pairs = norm_layout(cuda, s->groups, (int64_t)s->N * s->H * shape.Q, s->C, V);
     size_t partial_bytes = norm_partial_bytes(&pooled);
     char *scratch = (char *)cuda_scratch(cuda, partial_bytes + norm_factor_bytes(s->groups, s->C));
     float *partial = (float *)scratch;

@@ -13,6 +13,7 @@
 
 #define SIDE     HOPPER_SIDE
 #define CHANNELS HOPPER_CHANNELS
+#define TILE     256
 #define NOTHING  12345 /* what memory holds that nobody has written */
 
 #define REQUIRE(condition)                                                                         \
@@ -121,16 +122,16 @@ typedef struct {
     std::vector<int> value, times; /* what was written to each element, and how often */
 } Written;
 
-template <int TILE, bool WEIGHTS_IN_REGISTERS> class Block
+class Block
 {
-    typedef HopperLayout<TILE, WEIGHTS_IN_REGISTERS> Layout;
+    typedef HopperLayout<TILE> Layout;
 
   public:
     Block(const Operands &operands, bool is_dgrad, int block, int blocks)
         : o(operands), dgrad(is_dgrad), range(range_of(block, blocks, operands.pictures, TILE)),
           loaded(Layout::ring_rows, -1)
     {
-        for (int i = 0; i < 9 * CHANNELS * CHANNELS && !WEIGHTS_IN_REGISTERS; i++) {
+        for (int i = 0; i < 9 * CHANNELS * CHANNELS; i++) {
             int tap = i / (CHANNELS * CHANNELS);
             int out = i / CHANNELS % CHANNELS;
             memory.at(SharedMemory::begin + Layout::weights +
@@ -181,18 +182,16 @@ template <int TILE, bool WEIGHTS_IN_REGISTERS> class Block
             int k = step % (CHANNELS / 16);
             int p = position % Layout::ring_positions + tap / 3 * PITCH + tap % 3;
             p = p >= Layout::ring_positions ? p - Layout::ring_positions : p;
-            uint64_t pixels = describe_rows(ring + p * POSITION_BYTES, 0) + k * TERMS_ON;
-            uint64_t weights = describe_rows(SharedMemory::begin + Layout::weights, 0) +
-                               tap * TAP_ON + k * TERMS_ON;
+            uint64_t pixels = describe_rows(ring + p * POSITION_BYTES) + k * TERMS_ON;
+            uint64_t weights =
+                describe_rows(SharedMemory::begin + Layout::weights) + tap * TAP_ON + k * TERMS_ON;
             for (int term = 0; term < 16; term++) {
                 int right[TILE];
                 for (int m = 0; m < TILE; m++) {
                     right[m] = memory.at(operand_address(pixels, m, term));
                 }
                 for (int out = 0; out < CHANNELS; out++) {
-                    int left = WEIGHTS_IN_REGISTERS
-                                   ? weight(tap, out, 16 * k + term)
-                                   : memory.at(operand_address(weights, out, term));
+                    int left = memory.at(operand_address(weights, out, term));
                     for (int m = 0; m < TILE && left != 0; m++) {
                         sums[(size_t)(out * TILE + m)] += left * right[m];
                     }
@@ -250,13 +249,12 @@ template <int TILE, bool WEIGHTS_IN_REGISTERS> class Block
     SharedMemory memory;
 };
 
-template <int TILE, bool WEIGHTS_IN_REGISTERS>
 static void check(const Operands &o, int blocks, const std::vector<int> expected[2])
 {
     for (int dgrad = 0; dgrad < 2; dgrad++) {
         Written written = {std::vector<int>(o.x.size(), NOTHING), std::vector<int>(o.x.size())};
         for (int b = 0; b < blocks; b++) {
-            Block<TILE, WEIGHTS_IN_REGISTERS>(o, dgrad, b, blocks).run(written);
+            Block(o, dgrad, b, blocks).run(written);
         }
         REQUIRE(written.value == expected[dgrad]);
         REQUIRE(written.times == std::vector<int>(o.x.size(), 1));
@@ -272,9 +270,7 @@ int main()
                       small_numbers(CHANNELS * 9 * CHANNELS, 77)};
         const std::vector<int> expected[2] = {direct(o, false), direct(o, true)};
         for (int blocks = 1; blocks <= 5; blocks += 2) {
-            check<256, false>(o, blocks, expected);
-            check<192, false>(o, blocks, expected);
-            check<128, true>(o, blocks, expected);
+            check(o, blocks, expected);
         }
     }
     return EXIT_SUCCESS;

@@ -74,26 +74,14 @@ __device__ static inline void fence_async(void)
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* How the L2 cache treats what a load names it with: normally, or as the first to be replaced. */
-__device__ static inline uint64_t cache_policy(bool evict_first)
-{
-    uint64_t policy;
-    if (evict_first) {
-        asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    } else {
-        asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
-    }
-    return policy;
-}
-
 /* Has TMA write the box at these coordinates of a tensor, zeros beyond its edges, to shared memory,
  * and tell the barrier of the bytes. The map is a parameter of the kernel. */
 __device__ static inline void load_box(uint32_t to, const CUtensorMap *map, uint32_t barrier, int c,
-                                       int x, int y, int n, uint64_t policy)
+                                       int x, int y, int n)
 {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                 ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
-                 "l"(map), "r"(barrier), "r"(c), "r"(x), "r"(y), "r"(n), "l"(policy)
+                 " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
+                 "l"(map), "r"(barrier), "r"(c), "r"(x), "r"(y), "r"(n)
                  : "memory");
 }
 

@@ -20,21 +20,6 @@
 
 #include <limits.h>
 
-/* ---- variants ----------------------------------------------------------------------------------
- */
-
-#define TILE HOPPER_CONV_TILE /* 128, 192 or 256 */
-
-/* Whether weights are held in registers, which leaves more shared memory to the ring; with a tile
- * of 128. */
-#define WEIGHTS_IN_REGISTERS false
-
-/* Whether descriptors of rows that begin between two multiples of 1024 bytes say so. */
-#define HAS_BASE_OFFSET false
-
-/* Whether the L2 cache may replace inputs first. */
-#define EVICT_INPUTS_FIRST false
-
 /* ---- kernel ------------------------------------------------------------------------------------
  */
 
@@ -50,11 +35,8 @@
 /* Named barriers; of the first two there is one for each of the consumers. */
 enum { TURN = 1, PART = 3, WEIGHTS = 5 };
 
-static_assert(!WEIGHTS_IN_REGISTERS || TILE == 128, "registers do not suffice for larger tiles");
-typedef HopperLayout<TILE, WEIGHTS_IN_REGISTERS> Layout;
-
-/* In registers: what a thread has of the warpgroup's left factors, four words for each 16 terms. */
-#define WEIGHT_WORDS (WEIGHTS_IN_REGISTERS ? HOPPER_TAPS * 16 : 1)
+#define TILE HOPPER_CONV_TILE
+typedef HopperLayout<TILE> Layout;
 
 typedef struct {
     const void *w;
@@ -99,7 +81,6 @@ __device__ static inline void init_barriers(const SharedPlaces &at)
 __device__ static inline void load_rows(const SharedPlaces &at, const BlockRange &range,
                                         const CUtensorMap *map)
 {
-    uint64_t policy = cache_policy(EVICT_INPUTS_FIRST);
     int slot = 0;
     int tile = 0;
     int freed = 0; /* rows below are no longer read */
@@ -114,9 +95,9 @@ __device__ static inline void load_rows(const SharedPlaces &at, const BlockRange
         uint32_t full = at.full + 8 * slot;
         uint32_t to = at.ring + slot * ROW_BYTES;
         barrier_arrive_expecting(full, slot < Layout::mirror ? 2 * ROW_BYTES : ROW_BYTES);
-        load_box(to, map, full, 0, -1, y, n, policy);
+        load_box(to, map, full, 0, -1, y, n);
         if (slot < Layout::mirror) {
-            load_box(to + Layout::ring_rows * ROW_BYTES, map, full, 0, -1, y, n, policy);
+            load_box(to + Layout::ring_rows * ROW_BYTES, map, full, 0, -1, y, n);
         }
         slot = slot + 1 < Layout::ring_rows ? slot + 1 : 0;
         if (++y == HOPPER_SIDE) {
@@ -177,52 +158,23 @@ __device__ static inline void share_weights(const SharedPlaces &at, const Hopper
     named_wait(WEIGHTS, threads);
 }
 
-/* A thread's words of the left factors (PTX ISA, "wgmma", fragment of A): word 4 k + i of a tap has
- * terms 16 k + 2 (lane % 4) + 8 (i / 2) and the next, of output 16 warp + lane / 4 + 8 (i % 2). */
-__device__ static inline void hold_weights(const HopperConv &conv, int warp, int lane,
-                                           uint32_t words[WEIGHT_WORDS])
-{
-    const uint16_t *w = (const uint16_t *)conv.w;
-#pragma unroll
-    for (int i = 0; i < WEIGHT_WORDS; i++) {
-        int tap = i / 16;
-        int out = 16 * warp + lane / 4 + 8 * (i & 1);
-        int in = 2 * (lane & 3) + 16 * (i / 4 % 4) + 8 * (i >> 1 & 1);
-        if (conv.dgrad) {
-            uint32_t low = w[weight_index(true, tap, out, in)];
-            uint32_t high = w[weight_index(true, tap, out, in + 1)];
-            words[i] = low | high << 16;
-        } else {
-            words[i] = *(const uint32_t *)(w + weight_index(false, tap, out, in));
-        }
-    }
-}
-
 /* Begins the products of a tile whose first input position is `position`. */
 template <typename T>
 __device__ static __forceinline__ void begin_tile(const SharedPlaces &at, int position,
-                                                  const uint32_t held[WEIGHT_WORDS],
                                                   float (&sums)[TILE / 2])
 {
-    uint64_t weights = describe_rows(at.weights, 0);
+    uint64_t weights = describe_rows(at.weights);
     int start = position % Layout::ring_positions;
     wgmma_fence();
 #pragma unroll
     for (int tap = 0; tap < HOPPER_TAPS; tap++) {
         int p = start + tap / 3 * PITCH + tap % 3;
         p = p >= Layout::ring_positions ? p - Layout::ring_positions : p;
-        uint32_t address = at.ring + p * POSITION_BYTES;
-        uint64_t pixels = describe_rows(address, HAS_BASE_OFFSET ? address / 128 & 7 : 0);
+        uint64_t pixels = describe_rows(at.ring + p * POSITION_BYTES);
 #pragma unroll
         for (int k = 0; k < HOPPER_CHANNELS / 16; k++) {
-            bool adds = tap + k > 0;
-            if constexpr (WEIGHTS_IN_REGISTERS) {
-                Wgmma<T, TILE>::multiply_add(sums, held + tap * 16 + k * 4, pixels + k * TERMS_ON,
-                                             adds);
-            } else {
-                Wgmma<T, TILE>::multiply_add(sums, weights + tap * TAP_ON + k * TERMS_ON,
-                                             pixels + k * TERMS_ON, adds);
-            }
+            wgmma_multiply_add<T>(sums, weights + tap * TAP_ON + k * TERMS_ON,
+                                  pixels + k * TERMS_ON, tap + k > 0);
         }
     }
     wgmma_commit();
@@ -270,12 +222,7 @@ __device__ static inline void compute_tiles(const SharedPlaces &at, const BlockR
     int thread = (int)(threadIdx.x % WARPGROUP);
     int warp = __shfl_sync(FULL_WARP, thread / WARP, 0);
     int lane = thread % WARP;
-    uint32_t held[WEIGHT_WORDS];
-    if constexpr (WEIGHTS_IN_REGISTERS) {
-        hold_weights(conv, warp, lane, held);
-    } else {
-        share_weights(at, conv);
-    }
+    share_weights(at, conv);
     for (int t = consumer; t < range.tiles; t += CONSUMERS) {
         int position = tile_position(range, t, TILE);
         int last = last_row(position, TILE);
@@ -287,7 +234,7 @@ __device__ static inline void compute_tiles(const SharedPlaces &at, const BlockR
             named_wait(TURN + consumer, CONSUMERS * WARPGROUP);
         }
         float sums[TILE / 2];
-        begin_tile<T>(at, position, held, sums);
+        begin_tile<T>(at, position, sums);
         if (t + 1 < range.tiles) {
             named_arrive(TURN + 1 - consumer, CONSUMERS * WARPGROUP);
         }

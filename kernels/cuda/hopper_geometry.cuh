@@ -35,11 +35,11 @@
 #define BARRIERS_BYTES 1024
 #define CHUNK          8 /* elements of 16 bytes, which swizzling moves together */
 
-/* Shared memory of a block: weights (unless they are held in registers), a part of a tile for each
- * of two warpgroups, barriers, the ring. */
-template <int TILE, bool WEIGHTS_IN_REGISTERS> struct HopperLayout {
+/* Shared memory of a block: weights, a part of a tile for each of two warpgroups, barriers, the
+ * ring. */
+template <int TILE> struct HopperLayout {
     static constexpr int weights = 0;
-    static constexpr int parts = WEIGHTS_IN_REGISTERS ? 0 : HOPPER_TAPS * TAP_BYTES;
+    static constexpr int parts = HOPPER_TAPS * TAP_BYTES;
     static constexpr int barriers = parts + 2 * PART_BYTES;
     static constexpr int ring = barriers + BARRIERS_BYTES;
     static constexpr int rows = (SHARED_LIMIT - SWIZZLE_BYTES - ring - 128) / ROW_BYTES;
@@ -126,11 +126,12 @@ __host__ __device__ static inline uint32_t swizzled(int row, int chunk)
 
 /* Describes such rows from `address` on (PTX ISA, "matrix descriptor"): the start in units of 16
  * bytes; the leading offset, which swizzled operands whose rows run along the sums ignore; 1024
- * bytes from 8 rows to the next 8; the base offset; 128-byte swizzling. */
-__host__ __device__ static inline uint64_t describe_rows(uint32_t address, uint32_t base_offset)
+ * bytes from 8 rows to the next 8; 128-byte swizzling. The base offset is 0 wherever the rows
+ * begin, for swizzling goes by the address itself. */
+__host__ __device__ static inline uint64_t describe_rows(uint32_t address)
 {
     return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)1 << 16 |
-           (uint64_t)(SWIZZLE_BYTES >> 4) << 32 | (uint64_t)base_offset << 49 | (uint64_t)1 << 62;
+           (uint64_t)(SWIZZLE_BYTES >> 4) << 32 | (uint64_t)1 << 62;
 }
 
 /* What describes the next 16 terms of the sums, or the next tap's weights, is that much more. */

@@ -1,6 +1,6 @@
 # Fuzzers: readers of files from outside, fed by libFuzzer under AddressSanitizer and
 # UndefinedBehaviorSanitizer. Only in a build with clang and RODEO_FUZZ (the preset fuzz).
-set(RODEO_FUZZ_SECONDS 60 CACHE STRING "How long ctest runs each fuzzer")
+set(RODEO_FUZZ_SECONDS 30 CACHE STRING "How long ctest runs each fuzzer")
 add_library(rodeo_fuzz_input STATIC fuzz/input.c)
 target_link_libraries(rodeo_fuzz_input PUBLIC rodeo_base)
 add_custom_target(fuzzers)

@@ -26,8 +26,8 @@ bool conv_engine_is_allowed(const ConvRules *rules, const ConvNotes *notes);
 int conv_candidates(const ConvGraph *graph, const ConvRules *rules,
                     ConvEngine engines[CONV_CANDIDATES], ConvPlan *plans[CONV_CANDIDATES]);
 
-/* The index that stands for own kernels; cuDNN counts its engines from 0. Their only knob is the
- * tile's columns. */
+/* The index that stands for own kernels; cuDNN counts its engines from 0. Their only knob is their
+ * tile. */
 #define CONV_OWN_ENGINE (-1)
 #define CONV_OWN_TILE   0 /* the knob's type */
 

@@ -1,11 +1,11 @@
 /* The CUDA backend's own declarations: its state, error checks, and one function an operator. Only
  * kernels/cuda/ includes this.
  *
- * Convolutions are cuDNN's but for the first and, in float32, those that own kernels are faster
- * for; matrix products are cuBLAS's, everything else are kernels of our own. An operator enqueues
- * its work on the stream of the current lane and returns. Each lane has its own stream, library
- * handles, workspace and scratch memory, so two lanes never share anything that they write. All
- * sums run in an order that depends only on the shape and the GPU: no floating-point atomics.
+ * Convolutions are cuDNN's but for the first and those that own kernels are faster for
+ * (own_conv.h); matrix products are cuBLAS's, everything else are kernels of our own. An operator
+ * enqueues its work on the stream of the current lane and returns. Each lane has its own stream,
+ * library handles, workspace and scratch memory, so two lanes never share anything that they write.
+ * All sums run in an order that depends only on the shape and the GPU: no floating-point atomics.
  *
  * Files that only call libraries are C, files with kernels are .cu, C in style; templates serve
  * element types and vector lengths, nothing else. */

@@ -438,11 +438,20 @@ static void check_kink(Backend *be, Rng *rng)
 void test_backend_batchnorm(void **state)
 {
     static const BatchNormShape shapes[] = {
-        {1, 2, 1, 1e-5F, 0.1F, true},   {4, 3, 7, 1e-5F, 0.1F, false},
-        {4, 50, 64, 1e-5F, 0.1F, true}, {2, 33, 24, 1e-3F, 0.3F, true},
-        {1, 700, 8, 1e-5F, 1, true},    {3, 5, 136, 1e-5F, 0, false},
-        {2, 17, 33, 1e-5F, 0.1F, true}, {1, 200, 3, 1e-5F, 0.1F, true},
-        {9, 2, 5, 1e-5F, 0.1F, true},   {1, 8300, 31, 1e-5F, 0.1F, true},
+        {1, 2, 1, 1e-5F, 0.1F, true},
+        {4, 3, 7, 1e-5F, 0.1F, false},
+        {4, 50, 64, 1e-5F, 0.1F, true},
+        {2, 33, 24, 1e-3F, 0.3F, true},
+        {1, 700, 8, 1e-5F, 1, true},
+        {3, 5, 136, 1e-5F, 0, false},
+        {2, 17, 33, 1e-5F, 0.1F, true},
+        {1, 200, 3, 1e-5F, 0.1F, true},
+        {9, 2, 5, 1e-5F, 0.1F, true},
+        {1, 8300, 31, 1e-5F, 0.1F, true},
+        /* groups in several chunks on a large GPU, the last one shorter */
+        {4, 1100, 64, 1e-5F, 0.1F, true},
+        {2, 1500, 33, 1e-5F, 0.1F, false},
+        {3, 700, 136, 1e-5F, 0.1F, true},
     };
     BackendOps *t = *state;
     Rng rng = backend_ops_rng(t, 7);

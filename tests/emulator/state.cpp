@@ -194,7 +194,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     properties->totalConstMem = 64 << 10;
     properties->major = state().major;
     properties->minor = state().minor;
-    properties->multiProcessorCount = 6;
+    properties->multiProcessorCount = (int)number("RODEO_EMULATOR_MULTIPROCESSORS", "6");
     properties->canMapHostMemory = 1;
     properties->concurrentKernels = 1;
     properties->asyncEngineCount = 2;

@@ -6,8 +6,9 @@
  * streams in a random interleaving that respects nothing but the order within a stream and event
  * waits. Environment: RODEO_EMULATOR_SEED (of all random orders; default 1), RODEO_EMULATOR_GPUS
  * (1), RODEO_EMULATOR_SM (8.0), RODEO_EMULATOR_CODE (what kernels are compiled for; that of
- * RODEO_EMULATOR_SM), RODEO_EMULATOR_MEMORY (bytes; 2 GiB), RODEO_EMULATOR_LEAKS (1: a
- * process that leaves device memory, streams, events or graphs behind exits with status 23),
+ * RODEO_EMULATOR_SM), RODEO_EMULATOR_MULTIPROCESSORS (6), RODEO_EMULATOR_MEMORY (bytes; 2 GiB),
+ * RODEO_EMULATOR_LEAKS (1: a process that leaves device memory, streams, events or graphs behind
+ * exits with status 23),
  * RODEO_EMULATOR_RACES (1; 0: not looked for, which is faster), RODEO_EMULATOR_CUDNN_SLOWER (how
  * many times slower cuDNN's engines are than else, so that own kernels are faster). */
 #ifndef RODEO_EMULATOR_CUDA_RUNTIME_H

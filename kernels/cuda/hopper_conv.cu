@@ -107,55 +107,54 @@ __device__ static inline void load_rows(const SharedPlaces &at, const BlockRange
     }
 }
 
-/* All weights into shared memory, by the consumers. A dgrad's lie in memory with outputs side by
- * side, eight of one input, and are spread. */
-__device__ static inline void share_weights(const SharedPlaces &at, const HopperConv &conv)
+typedef struct {
+    int tap, out, in;
+} WeightPlace;
+
+/* Where the i-th 8 weights begin: 8 inputs of one output, in a dgrad 8 outputs of one input, as
+ * they lie side by side in memory. */
+template <bool DGRAD> __device__ static inline WeightPlace weight_place(int i)
+{
+    WeightPlace place;
+    place.tap = i / (HOPPER_CHANNELS * CHUNK);
+    place.out = DGRAD ? i / HOPPER_CHANNELS % CHUNK * CHUNK : i / CHUNK % HOPPER_CHANNELS;
+    place.in = DGRAD ? i % HOPPER_CHANNELS : i % CHUNK * CHUNK;
+    return place;
+}
+
+/* These 8 weights into shared memory, where inputs lie side by side. */
+template <bool DGRAD>
+__device__ static inline void share_vector(uint32_t weights, const WeightPlace &place, uint4 v)
+{
+    if (!DGRAD) {
+        store_shared(weights + shared_weight(place.tap, place.out, place.in), v);
+        return;
+    }
+    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int e = 0; e < CHUNK; e++) {
+        store_shared(weights + shared_weight(place.tap, place.out + e, place.in),
+                     (uint16_t)(words[e / 2] >> e % 2 * 16));
+    }
+}
+
+/* All weights into shared memory, by the consumers. */
+template <bool DGRAD>
+__device__ static inline void share_weights(uint32_t weights, const uint16_t *w)
 {
     constexpr int threads = CONSUMERS * WARPGROUP;
     constexpr int each = HOPPER_TAPS * HOPPER_CHANNELS * HOPPER_CHANNELS / CHUNK / threads;
     int t = (int)threadIdx.x - WARPGROUP;
-    const uint16_t *w = (const uint16_t *)conv.w;
     uint4 v[each]; /* all under way at once */
-    if (conv.dgrad) {
 #pragma unroll
-        for (int k = 0; k < each; k++) {
-            int i = t + threads * k;
-            int in = i % HOPPER_CHANNELS;
-            int out = i / HOPPER_CHANNELS % CHUNK * CHUNK;
-            int tap = i / (HOPPER_CHANNELS * CHUNK);
-            v[k] = *(const uint4 *)(w + weight_index(true, tap, out, in));
-        }
-#pragma unroll
-        for (int k = 0; k < each; k++) {
-            int i = t + threads * k;
-            int in = i % HOPPER_CHANNELS;
-            int out = i / HOPPER_CHANNELS % CHUNK * CHUNK;
-            int tap = i / (HOPPER_CHANNELS * CHUNK);
-            const uint32_t words[4] = {v[k].x, v[k].y, v[k].z, v[k].w};
-#pragma unroll
-            for (int e = 0; e < CHUNK; e++) {
-                store_shared(at.weights + shared_weight(tap, out + e, in),
-                             (uint16_t)(words[e / 2] >> e % 2 * 16));
-            }
-        }
-    } else {
-#pragma unroll
-        for (int k = 0; k < each; k++) {
-            int i = t + threads * k;
-            int out = i / CHUNK % HOPPER_CHANNELS;
-            int tap = i / (HOPPER_CHANNELS * CHUNK);
-            v[k] = *(const uint4 *)(w + weight_index(false, tap, out, i % CHUNK * CHUNK));
-        }
-#pragma unroll
-        for (int k = 0; k < each; k++) {
-            int i = t + threads * k;
-            int out = i / CHUNK % HOPPER_CHANNELS;
-            int tap = i / (HOPPER_CHANNELS * CHUNK);
-            store_shared(at.weights + shared_weight(tap, out, i % CHUNK * CHUNK), v[k]);
-        }
+    for (int k = 0; k < each; k++) {
+        WeightPlace place = weight_place<DGRAD>(t + threads * k);
+        v[k] = *(const uint4 *)(w + weight_index(DGRAD, place.tap, place.out, place.in));
     }
-    fence_async();
-    named_wait(WEIGHTS, threads);
+#pragma unroll
+    for (int k = 0; k < each; k++) {
+        share_vector<DGRAD>(weights, weight_place<DGRAD>(t + threads * k), v[k]);
+    }
 }
 
 /* Begins the products of a tile whose first input position is `position`. */
@@ -222,7 +221,13 @@ __device__ static inline void compute_tiles(const SharedPlaces &at, const BlockR
     int thread = (int)(threadIdx.x % WARPGROUP);
     int warp = __shfl_sync(FULL_WARP, thread / WARP, 0);
     int lane = thread % WARP;
-    share_weights(at, conv);
+    if (conv.dgrad) {
+        share_weights<true>(at.weights, (const uint16_t *)conv.w);
+    } else {
+        share_weights<false>(at.weights, (const uint16_t *)conv.w);
+    }
+    fence_async();
+    named_wait(WEIGHTS, CONSUMERS * WARPGROUP);
     for (int t = consumer; t < range.tiles; t += CONSUMERS) {
         int position = tile_position(range, t, TILE);
         int last = last_row(position, TILE);

@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "kernels/cuda/conv_choice.h"
 #include "kernels/cuda/float_conv.h"
+#include "kernels/cuda/own_conv.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
@@ -396,6 +397,23 @@ static void own_kernels_can_run_the_trunks(void **state)
     assert_false(own_kernels_can_run(&cuda, CONV_DGRAD, &leaping, 64));
 }
 
+/* Whatever tile can run a convolution that suits all of them is offered, and nothing else. */
+static void every_tile_is_a_candidate(void **state)
+{
+    (void)state;
+    CudaBackend cuda = {.type = CUDA_F32, .multiprocessors = 132};
+    ConvProblem problem = {CONV_FPROP, CUDNN_DATA_FLOAT, resnet_shapes[4]};
+    int64_t tiles[OWN_CONV_TILES];
+    int count = own_conv_tiles(&problem, tiles);
+    for (int tile = 1; tile <= 1024; tile++) {
+        int listed = 0;
+        for (int i = 0; i < count; i++) {
+            listed += tiles[i] == tile;
+        }
+        assert_int_equal(listed, own_conv_can_run(&cuda, &problem, tile));
+    }
+}
+
 /* Enough to keep an H100 and a P100 busy, short enough to round little, and little memory. */
 static void a_wgrad_is_summed_in_parts(void **state)
 {
@@ -435,6 +453,7 @@ int main(void)
         cmocka_unit_test(own_kernels_are_taken_where_they_are_the_fastest),
         cmocka_unit_test(own_kernels_are_not_taken_for_what_they_cannot_run),
         cmocka_unit_test(own_kernels_can_run_the_trunks),
+        cmocka_unit_test(every_tile_is_a_candidate),
         cmocka_unit_test(a_wgrad_is_summed_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,7 +68,7 @@ def main():
                    options.crop, "--width", options.width, "--steps", 20, "--cache_dir", logs)
         train = [*pinned, options.build / "train", *same, "--data_root", data, "--batch_size", options.batch,
                  "--crop_size", options.crop, "--image_size", options.crop * 8 // 7, "--arch_width", options.width,
-                 "--test_batches", 1, "--tier", options.tier]
+                 "--pretrained", "none", "--test_batches", 1, "--tier", options.tier]
         output = run(*train, "--logdir", logs, "--epochs", options.epochs)
         metrics = [json.loads(line) for line in next(logs.glob("*/metrics.jsonl")).read_text().splitlines()]
         launches = [launch(*train, "--logdir", logdir, "--epochs", 1, "--sanitycheck")

@@ -67,7 +67,7 @@ char *weights_find_pretrained(int depth, Err *err)
             err,
             "torchvision's weights are not in PyTorch's folder %s: fetch them once with "
             "python3 -c 'import torchvision; torchvision.models.resnet%d(weights=\"DEFAULT\")', "
-            "name a file, or set TORCH_HOME",
+            "name a file, set TORCH_HOME, or start from random ones with --pretrained none",
             torch ? torch : "(HOME is not set)", depth);
     }
     free(torch);

@@ -39,9 +39,12 @@ int weights_restore_list(Net *net, const TensorList *file, bool momentum, Err *e
  * have; only batch counters may be missing. On an error the network is unchanged. */
 int weights_load_pretrained(Net *net, const char *path, Err *err);
 
+/* Channels of the first stage in the ResNets that torchvision has ImageNet weights of. */
+#define WEIGHTS_TORCHVISION_WIDTH 64
+
 /* The file with torchvision's ImageNet weights of ResNet-`depth` in the folder where PyTorch keeps
  * what it has downloaded ($TORCH_HOME, else $XDG_CACHE_HOME/torch, else ~/.cache/torch): a new
- * string. NULL and err, which says how to get it, if there is none. */
+ * string. NULL and err, which says how to get it or do without, if there is none. */
 char *weights_find_pretrained(int depth, Err *err);
 
 #endif

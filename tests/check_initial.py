@@ -103,7 +103,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="rodeo-initial-") as folder:
         data, plan = folder + "/data", folder + "/plan"
         for command in (["demo_data", "--out", data, "--classes", "9", "--per_class", "4"],
-                        ["train", "--data_root", data, "--dump_plan", plan, "--steps", "0",
+                        ["train", "--data_root", data, "--dump_plan", plan, "--steps", "0", "--pretrained", "none",
                          "--batch_size", "2", "--seed", "11", "--device", "cpu"]):
             subprocess.run([BUILD / command[0], *command[1:]], check=True, capture_output=True)
         found = load_file(plan + "/initial/checkpoint.safetensors")

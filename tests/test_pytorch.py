@@ -118,7 +118,7 @@ class PytorchTest(unittest.TestCase):
                     for key, tensor in back.state_dict().items():
                         self.assertTrue(same_bytes(tensor, state[key]), key)
 
-    def test_auto_finds_torchvision_s_file(self):
+    def test_torchvision_s_file_is_found_without_an_option(self):
         for number, (variable, inside) in enumerate((("TORCH_HOME", "hub/checkpoints"),
                                                      ("XDG_CACHE_HOME", "torch/hub/checkpoints"),
                                                      ("HOME", ".cache/torch/hub/checkpoints"))):
@@ -130,15 +130,16 @@ class PytorchTest(unittest.TestCase):
                 environment = {key: value for key, value in os.environ.items()
                                if key not in ("TORCH_HOME", "XDG_CACHE_HOME", "HOME")}
                 environment[variable] = str(home)
-                plan = self.dump(f"auto-{number}", *FULL, "--pretrained", "auto", "--steps", 0,
-                                 env=environment)
+                plan = self.dump(f"auto-{number}", *FULL, "--steps", 0, env=environment)
                 tensors = load_file(plan / "initial/checkpoint.safetensors")
                 self.assertTrue(same_bytes(tensors["depth.layer4.1.conv2.weight"],
                                            self.resnet.state_dict()["layer4.1.conv2.weight"]))
                 file.unlink()
-                missing = self.train(*FULL, "--pretrained", "auto", "--dump_plan",
-                                     self.folder / "no", "--steps", 0, env=environment)
-                self.assert_one_line(missing, "--pretrained", str(home), "name a file")
+                cache = self.folder / f"cache-{number}"
+                missing = self.train(*FULL, "--cache_dir", cache, env=environment)
+                self.assert_one_line(missing, "--pretrained auto", str(home), "name a file",
+                                     "--pretrained none")
+                self.assertFalse(cache.exists(), "packed before the weights were looked for")
 
     def test_what_does_not_fit_is_listed(self):
         state = self.resnet.state_dict()

@@ -515,6 +515,26 @@ class RunTest(unittest.TestCase):
         shutil.copy(self.run_folder(self.whole) / "checkpoint.safetensors", wrong)
         self.assert_one_line(self.train(self.folder / "pretrained", "--pretrained", wrong),
                              "--pretrained", "conv1.weight")
+        cache = self.folder / "cache-without-weights"
+        self.assert_one_line(self.train(self.folder / "pretrained", "--pretrained", "nowhere.pth",
+                                        "--cache_dir", cache), "--pretrained", "nowhere.pth")
+        self.assertFalse(cache.exists(), "packed before the weights were looked for")
+
+    def test_a_resumed_run_needs_no_pretrained_file(self):
+        exported = self.folder / "exported-trunks"
+        self.assertEqual(call("export", "--checkpoint", self.run_folder(self.whole), "--out",
+                              exported).returncode, 0)
+        logdir, weights = self.folder / "from-trunk", exported / "rgb_trunk.safetensors"
+        begun = self.train(logdir, "--pretrained", weights, "--epochs", 1)
+        self.assertIn(f"Both trunks start from {weights}", begun.stderr)
+        weights.unlink()
+        resumed = self.train(logdir, "--pretrained", weights, "--epochs", 1, "--resume")
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        self.assertIn("Resuming from epoch 1", resumed.stdout)
+
+    def test_networks_that_torchvision_has_not_start_from_random_weights(self):
+        self.assertIn("start from random weights: torchvision has none of this width",
+                      self.undisturbed.stderr)
 
 
 if __name__ == "__main__":

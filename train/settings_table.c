@@ -124,9 +124,11 @@ static const Setting table[] = {
      .fixed = "the saved weights are those of another network",
      .help = "Channels of the trunks' first stage; the later ones grow with it"},
     {AT(pretrained), .kind = SETTING_TEXT, .group = GROUP_NETWORK, .value = "FILE",
-     .initial = "none",
-     .help = "Weights that both trunks start from: a safetensors or .pth file with torchvision's "
-             "names, auto (torchvision's own file in PyTorch's download folder), or none"},
+     .initial = "auto",
+     .help =
+         "Weights that both trunks start from: a safetensors or .pth file with torchvision's "
+         "names, auto (torchvision's own ImageNet weights, in PyTorch's download folder; random "
+         "ones if --arch_width is not 64, for which there are none), or none: random ones"},
     {AT(device), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME", .initial = "auto",
      .choices = "auto cuda cpu", .help = "Where to compute: auto, cuda or cpu"},
     {AT(precision), .kind = SETTING_TEXT, .group = GROUP_MACHINE, .value = "NAME",

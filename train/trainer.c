@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_pth.h"
@@ -68,15 +69,19 @@ static int wanted_passes(const char *passes)
                                            : NET_SEPARATE;
 }
 
+static int trunk_depth(const Settings *s)
+{
+    return strcmp(s->arch, "resnet50") == 0 ? 50 : 18;
+}
+
 static int open_net(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
-    NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
-                                  .width = s->arch_width,
-                                  .crop = s->crop_size},
-                        .classes = t->corpus.classes,
-                        .dropout_p = (float)s->dropout_p,
-                        .rotation_dropout_p = 0.5f};
+    NetConfig config = {
+        .trunk = {.depth = trunk_depth(s), .width = s->arch_width, .crop = s->crop_size},
+        .classes = t->corpus.classes,
+        .dropout_p = (float)s->dropout_p,
+        .rotation_dropout_p = 0.5f};
     NetStep groups = step_groups(s->batch_size, s->weight_ent, s->weight_rot);
     groups.passes = wanted_passes(s->passes);
     t->net = net_open(t->be, &config, &groups, s->seed, err);
@@ -239,27 +244,45 @@ static void tell_no_checkpoint(const Trainer *t)
     free(other);
 }
 
-/* The trunks' weights before the first step: --pretrained's, or the random ones that the net was
- * opened with. */
-static int load_pretrained(Trainer *t, Err *err)
+static bool is_resumed(const Trainer *t)
 {
-    const char *pretrained = t->settings->pretrained;
-    if (strcmp(pretrained, "none") == 0) {
-        log_note(t->log, "The trunks start from random weights (--pretrained auto starts them from "
-                         "torchvision's, --pretrained FILE from a file's).");
+    return t->settings->resume &&
+           (checkpoint_exists(t->run.folder) || checkpoint_pth_exists(t->run.folder));
+}
+
+/* Finds the file of weights that the trunks of a fresh run start from, t->weights. Before anything
+ * is packed, which may take long. */
+static int find_weights(Trainer *t, Err *err)
+{
+    const Settings *s = t->settings;
+    bool torchvision = strcmp(s->pretrained, "auto") == 0;
+    if (is_resumed(t) || strcmp(s->pretrained, "none") == 0 ||
+        (torchvision && s->arch_width != WEIGHTS_TORCHVISION_WIDTH)) {
         return 0;
     }
-    char *path = strcmp(pretrained, "auto") == 0
-                     ? weights_find_pretrained(t->net->config.trunk.depth, err)
-                     : mem_string(pretrained);
-    int rc = path ? weights_load_pretrained(t->net, path, err) : -1;
-    if (rc == 0) {
-        log_note(t->log, "Both trunks start from %s.", path);
-    } else {
-        err_context(err, "--pretrained");
+    t->weights =
+        torchvision ? weights_find_pretrained(trunk_depth(s), err) : mem_string(s->pretrained);
+    if (t->weights && !path_is_file(t->weights)) {
+        err_set(err, "there is no file %s", t->weights);
+        return err_context(err, "--pretrained");
     }
-    free(path);
-    return rc;
+    return t->weights ? 0 : err_context(err, "--pretrained auto, the default");
+}
+
+static int load_weights(Trainer *t, Err *err)
+{
+    if (!t->weights) {
+        log_note(t->log, "The trunks start from random weights%s.",
+                 strcmp(t->settings->pretrained, "none") == 0
+                     ? ""
+                     : ": torchvision has none of this width (--arch_width)");
+        return 0;
+    }
+    if (weights_load_pretrained(t->net, t->weights, err) != 0) {
+        return err_context(err, "--pretrained");
+    }
+    log_note(t->log, "Both trunks start from %s.", t->weights);
+    return 0;
 }
 
 /* Whether every loader has pairs for a batch. */
@@ -283,18 +306,17 @@ static int start_fresh(Trainer *t, Err *err)
     if (t->settings->resume) {
         tell_no_checkpoint(t);
     }
-    return load_pretrained(t, err);
+    return load_weights(t, err);
 }
 
 static int begin(Trainer *t, Err *err)
 {
-    bool there = checkpoint_exists(t->run.folder);
+    bool resumes = is_resumed(t);
     bool leaves_run = t->settings->dump_plan != NULL;
     t->state.classes = t->corpus.classes;
     t->state.data = corpus_fingerprint(&t->corpus);
     snprintf(t->state.device, sizeof t->state.device, "%s", device_kind(t->be));
     t->state.passes = net_passes(t->net);
-    bool resumes = (there || checkpoint_pth_exists(t->run.folder)) && t->settings->resume;
     if (!leaves_run && check_loaders(t, err) != 0) {
         return -1;
     }
@@ -303,7 +325,7 @@ static int begin(Trainer *t, Err *err)
         return rc;
     }
     /* Only now: a start that fails leaves the earlier run where --resume finds it. */
-    if (there && !resumes && run_set_aside(&t->run, err) != 0) {
+    if (!resumes && checkpoint_exists(t->run.folder) && run_set_aside(&t->run, err) != 0) {
         return -1;
     }
     t->run.before = t->state.epoch - t->run.history.count;
@@ -336,7 +358,7 @@ int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop,
         }
     }
     free(name);
-    if (rc != 0) {
+    if (rc != 0 || find_weights(t, err) != 0) {
         return -1;
     }
     t->pool = pool_open(settings->threads);
@@ -358,5 +380,6 @@ void trainer_close(Trainer *t)
     device_close(t->be);
     pool_close(t->pool);
     run_close(&t->run);
+    free(t->weights);
     *t = (Trainer){0};
 }

@@ -23,6 +23,7 @@ typedef struct {
     Input input;
     Step *step;
     Run run;
+    char *weights; /* the file that the trunks of a fresh run start from; NULL: random weights */
     Saver *saver;
     CheckpointState state; /* where the run is */
     int64_t requested;     /* state.steps of the last checkpoint asked for */

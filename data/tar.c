@@ -39,6 +39,7 @@ typedef struct {
     struct archive *archive;
     int64_t shown; /* MB that progress knows of */
     bool ended, failed;
+    bool missed; /* a picture that was left out turns out to be needed, or may do so */
     TarWanted wanted;
     Err *err;
 } Pass;
@@ -142,6 +143,7 @@ static void add_link(Pass *pass, struct archive_entry *file, const char *path)
     if (target && strcmp(target, path) == 0) {
         free(target);
     } else if (target) {
+        pass->missed = pass->missed || tar_wanted_left_out(&pass->wanted, target);
         tar_add_entry(pass->tar, TAR_LINK, mem_string(path))->text = target;
     }
 }
@@ -169,6 +171,8 @@ static int add_list(Pass *pass, struct archive_entry *file, const char *path, Er
     if (!text) {
         return -1;
     }
+    /* With all lists known this one replaces one of them, as "tar -u" does it. */
+    pass->missed = pass->missed || pass->wanted.listed;
     TarEntry *entry = tar_add_entry(pass->tar, TAR_LIST, mem_string(path));
     entry->text = (char *)text;
     entry->bytes = bytes;
@@ -235,7 +239,7 @@ static int take_files(Pass *pass, Raw *raw, Err *err)
 {
     size_t bytes = 0;
     int taken = 0;
-    while (taken < TAKE_FILES && bytes < TAKE_BYTES) {
+    while (taken < TAKE_FILES && bytes < TAKE_BYTES && !pass->missed) {
         struct archive_entry *file;
         if (pass->settings->stop && *pass->settings->stop) {
             err_set(err,
@@ -263,6 +267,7 @@ static int take_files(Pass *pass, Raw *raw, Err *err)
         bytes += picture ? raw[taken].bytes : 0;
         taken += picture;
     }
+    pass->ended = pass->ended || pass->missed;
     show_progress(pass);
     return taken;
 failed:
@@ -357,24 +362,44 @@ static int run_pass(Pass *pass)
     return pass->failed ? -1 : 0;
 }
 
-Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scratch_folder,
-              const PackSettings *settings, Err *err)
+/* Reads the tar. everything: keeps also the pictures that the lists do not name. Returns 0; 1 where
+ * one of these was needed, which only the rest of the tar told; -1 and err. */
+static int read_whole(Tar *tar, const PairSet *sets, int count, const char *scratch_folder,
+                      const PackSettings *settings, bool everything, Err *err)
 {
-    Tar *tar = mem_zeroed(1, sizeof *tar);
     Pass pass = {.tar = tar, .settings = settings, .err = err};
-    tar->path = mem_string(path);
     tar->scratch = scratch_open(scratch_folder, pool_threads(settings->pool), err);
     pthread_mutex_init(&pass.lock, NULL);
     int rc = !tar->scratch ? -1 : tar_wanted_open(&pass.wanted, sets, count, err);
     if (rc == 0) {
+        pass.wanted.everything = everything;
         rc = run_pass(&pass);
+    }
+    pthread_mutex_destroy(&pass.lock);
+    tar_wanted_close(&pass.wanted);
+    return rc == 0 && pass.missed ? 1 : rc;
+}
+
+Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scratch_folder,
+              const PackSettings *settings, Err *err)
+{
+    Tar *tar = mem_zeroed(1, sizeof *tar);
+    tar->path = mem_string(path);
+    int rc = read_whole(tar, sets, count, scratch_folder, settings, false, err);
+    if (rc == 1) {
+        if (settings->log) {
+            log_note(settings->log,
+                     "%s: a link or a list in it asks for pictures that were left out: reading it "
+                     "again",
+                     path);
+        }
+        tar_forget(tar);
+        rc = read_whole(tar, sets, count, scratch_folder, settings, true, err);
     }
     if (rc == 0) {
         tar_sort_entries(tar);
         rc = tar_find_root(tar, sets, count, err);
     }
-    pthread_mutex_destroy(&pass.lock);
-    tar_wanted_close(&pass.wanted);
     if (rc != 0) {
         tar_close(tar);
         return NULL;

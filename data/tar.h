@@ -4,8 +4,9 @@
  * The split lists may stand anywhere in it, also behind the pictures, and below any top folder. So
  * every picture that may turn out to be needed is decoded as it comes by, shrunk to what a pack
  * stores of it, and kept in scratch files (data/scratch.h); what is not in the lists is left out as
- * soon as all lists have been seen. A few megabytes a thread are in memory at a time, and a record
- * of some hundred bytes a picture. */
+ * soon as all lists have been seen. Where a later link leads to such a picture, or a later list
+ * names it, the tar is read once more and nothing is left out. A few megabytes a thread are in
+ * memory at a time, and a record of some hundred bytes a picture. */
 #ifndef RODEO_DATA_TAR_H
 #define RODEO_DATA_TAR_H
 
@@ -28,6 +29,10 @@ RootFiles tar_files(const Tar *tar);
 
 /* The decoded pictures. Valid until tar_close. */
 PictureSource tar_pictures(const Tar *tar);
+
+/* Whether a pack of this list holds the very pixels that the tar's pictures have, and lacks what
+ * cannot be decoded. */
+bool tar_agrees(const Tar *tar, const PairList *list, const Pack *pack);
 
 /* Whether the file begins like a tar that can be read: 0, or -1 and err, which says what a data
  * root may be. */

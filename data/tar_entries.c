@@ -13,18 +13,28 @@
 
 #define MOST_LINKS 8 /* followed from one to the next */
 
+/* Goes back to in front of the last folder of a path that begins at start and ends at end. NULL if
+ * it has none. */
+static char *without_last(char *start, char *end)
+{
+    if (end == start) {
+        return NULL;
+    }
+    while (end > start && *--end != '/') {
+    }
+    return end;
+}
+
 char *tar_normal_path(const char *path)
 {
     char *normal = mem_alloc(strlen(path) + 1);
     char *out = normal;
-    while (*path) {
+    while (*path && out) {
         size_t bytes = strcspn(path, "/");
         bool here = bytes == 0 || (bytes == 1 && path[0] == '.');
         if (bytes == 2 && path[0] == '.' && path[1] == '.') {
-            free(normal);
-            return NULL;
-        }
-        if (!here) {
+            out = without_last(normal, out);
+        } else if (!here) {
             if (out != normal) {
                 *out++ = '/';
             }
@@ -33,11 +43,11 @@ char *tar_normal_path(const char *path)
         }
         path += bytes + (path[bytes] == '/');
     }
-    *out = '\0';
-    if (out == normal) {
+    if (!out || out == normal) {
         free(normal);
         return NULL;
     }
+    *out = '\0';
     return normal;
 }
 
@@ -62,15 +72,22 @@ static void free_entry(TarEntry *entry)
     free(entry);
 }
 
+void tar_forget(Tar *tar)
+{
+    for (int64_t i = 0; i < tar->count; i++) {
+        free_entry(tar->entries[i]);
+    }
+    tar->count = 0;
+    scratch_close(tar->scratch);
+    tar->scratch = NULL;
+}
+
 void tar_close(Tar *tar)
 {
     if (!tar) {
         return;
     }
-    for (int64_t i = 0; i < tar->count; i++) {
-        free_entry(tar->entries[i]);
-    }
-    scratch_close(tar->scratch);
+    tar_forget(tar);
     free(tar->entries);
     free(tar->root);
     free(tar->path);
@@ -296,6 +313,33 @@ static int read_picture(void *context, const PairList *list, int64_t index, int 
         picture_free(picture);
     }
     return rc;
+}
+
+/* The entry of a picture that a pack names. */
+static const TarEntry *find_packed(const Tar *tar, const PairList *list, const char *picture)
+{
+    char *path = path_join(list->folder, picture);
+    const TarEntry *entry = find_outer(tar, path);
+    free(path);
+    return entry;
+}
+
+bool tar_agrees(const Tar *tar, const PairList *list, const Pack *pack)
+{
+    bool same = true;
+    for (int64_t i = 0; i < pack_count(pack) * MODALITIES && same; i++) {
+        int64_t pair = i / MODALITIES;
+        int m = (int)(i % MODALITIES);
+        PackedPicture packed = pack_picture(pack, pair, m);
+        const TarEntry *entry = find_packed(tar, list, pack_picture_path(pack, pair, m));
+        same = entry && !entry->text && entry->width == packed.width &&
+               entry->height == packed.height && entry->checksum == packed.checksum;
+    }
+    for (int i = 0; i < pack_skipped(pack) && same; i++) {
+        const TarEntry *entry = find_packed(tar, list, pack_skipped_path(pack, i));
+        same = entry && entry->text;
+    }
+    return same;
 }
 
 PictureSource tar_pictures(const Tar *tar)

@@ -27,12 +27,15 @@ struct Tar {
     Scratch *scratch;
 };
 
-/* A path without "./", double and leading slashes. NULL if it leads upwards or is empty. A new
- * string. */
+/* A path without "./", "folder/../", double and leading slashes. NULL if it leads above where it
+ * begins, or is empty. A new string. */
 char *tar_normal_path(const char *path);
 
 /* A new entry at the end; takes over the path. */
 TarEntry *tar_add_entry(Tar *tar, TarKind kind, char *path);
+
+/* Forgets all entries and what they have in the scratch files. */
+void tar_forget(Tar *tar);
 
 /* Sorts the entries by path and drops what a later entry replaces. From then on they can be looked
  * up. */

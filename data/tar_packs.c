@@ -201,6 +201,22 @@ bool tar_find_packs(const char *path, const PairSet *sets, int count, const char
 
 /* ---- building ------------------------------------------------------------------------------- */
 
+/* A pack that is current by its pictures' sizes and times may still hold other pixels: archivers
+ * can be told to give every file one fixed time. With the tar read, its pixels are known. */
+static Pack *open_same(const Job *job, const Tar *tar, const PairList *list, const PairStats *stats)
+{
+    Pack *pack = pack_open_current(list, stats, job->settings, job->cache_dir);
+    if (!pack || tar_agrees(tar, list, pack)) {
+        return pack;
+    }
+    if (job->settings->log) {
+        log_note(job->settings->log, "%s: building the pack again: %s: the pictures have changed",
+                 list->name, pack_path(pack));
+    }
+    pack_close(pack);
+    return NULL;
+}
+
 static Pack *build_pack(const Job *job, const Tar *tar, const PairSet *set, Err *err)
 {
     RootFiles files = tar_files(tar);
@@ -212,7 +228,7 @@ static Pack *build_pack(const Job *job, const Tar *tar, const PairSet *set, Err 
         return NULL;
     }
     if (pairs_stat_from(&list, &files, job->settings->pool, NULL, &stats, err) == 0) {
-        pack = pack_open_current(&list, &stats, job->settings, job->cache_dir);
+        pack = open_same(job, tar, &list, &stats);
         char *name = pack_file_name(list.name, job->settings->resize);
         char *path = path_join(job->cache_dir, name);
         if (!pack && pack_build(&list, &stats, &pictures, job->settings, path, err) == 0) {

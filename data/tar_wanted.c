@@ -73,20 +73,20 @@ static bool is_listed(const TarWanted *wanted, const char *path)
     return low < wanted->listed_count && wanted->listed[low] == hash;
 }
 
-bool tar_wants_picture(const TarWanted *wanted, const char *path)
+/* Whether it is a picture in the folder of one of the data sets. */
+static bool is_of_data_sets(const TarWanted *wanted, const char *path)
 {
-    if (!pairs_is_picture(path)) {
-        return false;
-    }
-    if (wanted->listed) {
-        return is_listed(wanted, path);
-    }
     for (int i = 0; i < wanted->count; i++) {
         if (goes_through(path, pairs_folder(wanted->sets[i].dataset))) {
-            return true;
+            return pairs_is_picture(path);
         }
     }
     return false;
+}
+
+bool tar_wants_picture(const TarWanted *wanted, const char *path)
+{
+    return wanted->listed ? is_listed(wanted, path) : is_of_data_sets(wanted, path);
 }
 
 /* A list's text, as a data root in which every folder exists, or none: a list's paths depend on
@@ -130,7 +130,11 @@ static void want_pictures(TarWanted *wanted, const TarEntry *entry, int set, boo
         char *path =
             mem_format("%.*s%s/%s", front, entry->path, pairs_folder(wanted->sets[set].dataset),
                        list.pairs[i / MODALITIES].path[i % MODALITIES]);
-        wanted->listed[wanted->listed_count++] = checksum_xxh3(path, strlen(path));
+        char *normal = tar_normal_path(path); /* as files are named in the tar's entries */
+        if (normal) {
+            wanted->listed[wanted->listed_count++] = checksum_xxh3(normal, strlen(normal));
+        }
+        free(normal);
         free(path);
     }
     pairs_free(&list);
@@ -143,11 +147,16 @@ static int by_value(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
+bool tar_wanted_left_out(const TarWanted *wanted, const char *path)
+{
+    return wanted->listed && is_of_data_sets(wanted, path) && !is_listed(wanted, path);
+}
+
 void tar_wanted_narrow(TarWanted *wanted, const Tar *tar)
 {
     const TarEntry *seen[PAIR_SETS_MAX] = {NULL};
     int found = 0;
-    for (int64_t i = 0; i < tar->count; i++) {
+    for (int64_t i = 0; i < tar->count && !wanted->everything; i++) {
         const TarEntry *entry = tar->entries[i];
         int set = entry->kind == TAR_LIST ? list_of(wanted, entry->path) : -1;
         if (entry->kind == TAR_LINK) {

@@ -10,6 +10,7 @@ typedef struct {
     char *list_path[PAIR_SETS_MAX];
     uint64_t *listed; /* sorted hashes of the paths that the lists name; NULL: not known yet */
     size_t listed_count;
+    bool everything; /* whatever the lists name: they are not looked at */
 } TarWanted;
 
 /* The lists of these sets. Close it whatever it returns. */
@@ -26,5 +27,9 @@ bool tar_wants_picture(const TarWanted *wanted, const char *path);
 /* Once every list is among the tar's entries, only what they name is wanted from then on. Links
  * make a picture's name unlike its file's: with any so far, everything goes on being wanted. */
 void tar_wanted_narrow(TarWanted *wanted, const Tar *tar);
+
+/* Whether a picture of this path may have stood in the tar already and have been left out, because
+ * no list names it. */
+bool tar_wanted_left_out(const TarWanted *wanted, const char *path);
 
 #endif

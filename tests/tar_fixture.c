@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,6 +45,20 @@ static Files list_files(const char *root)
     return files;
 }
 
+static void add_text(struct archive *archive, const char *data, size_t bytes,
+                     const struct timespec *time, const char *name)
+{
+    struct archive_entry *entry = archive_entry_new();
+    archive_entry_set_pathname(entry, name);
+    archive_entry_set_size(entry, (la_int64_t)bytes);
+    archive_entry_set_filetype(entry, AE_IFREG);
+    archive_entry_set_perm(entry, 0644);
+    archive_entry_set_mtime(entry, time->tv_sec, time->tv_nsec);
+    assert_int_equal(archive_write_header(archive, entry), ARCHIVE_OK);
+    assert_int_equal(archive_write_data(archive, data, bytes), bytes);
+    archive_entry_free(entry);
+}
+
 static void add(struct archive *archive, const char *root, const char *path, const char *name)
 {
     Err err = {0};
@@ -53,24 +68,21 @@ static void add(struct archive *archive, const char *root, const char *path, con
     assert_int_equal(stat(from, &status), 0);
     char *data = path_read(from, &bytes, &err);
     assert_non_null(data);
-    struct archive_entry *entry = archive_entry_new();
-    archive_entry_set_pathname(entry, name);
-    archive_entry_set_size(entry, (la_int64_t)bytes);
-    archive_entry_set_filetype(entry, AE_IFREG);
-    archive_entry_set_perm(entry, 0644);
-    archive_entry_set_mtime(entry, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
-    assert_int_equal(archive_write_header(archive, entry), ARCHIVE_OK);
-    assert_int_equal(archive_write_data(archive, data, bytes), bytes);
-    archive_entry_free(entry);
+    add_text(archive, data, bytes, &status.st_mtim, name);
     free(data);
     free(from);
 }
 
-static void add_link(struct archive *archive, const char *target, const char *name)
+static void add_link(struct archive *archive, const char *target, bool soft, const char *name)
 {
     struct archive_entry *entry = archive_entry_new();
     archive_entry_set_pathname(entry, name);
-    archive_entry_set_hardlink(entry, target);
+    if (soft) {
+        archive_entry_set_filetype(entry, AE_IFLNK);
+        archive_entry_set_symlink(entry, target);
+    } else {
+        archive_entry_set_hardlink(entry, target);
+    }
     archive_entry_set_perm(entry, 0644);
     assert_int_equal(archive_write_header(archive, entry), ARCHIVE_OK);
     archive_entry_free(entry);
@@ -87,13 +99,18 @@ static void add_as_shaped(struct archive *archive, const char *root, const char 
     if (shape->link && strcmp(path, shape->link) == 0) {
         char *target = mem_format("%s.copy.png", name);
         add(archive, root, path, target);
-        add_link(archive, target, name);
+        add_link(archive, target, false, name);
+        free(target);
+    } else if (shape->soft && strcmp(path, shape->soft) == 0) {
+        char *target = mem_format("%ssynROD/pool/copy.png", shape->top);
+        add(archive, root, path, target);
+        add_link(archive, "../../pool/copy.png", true, name);
         free(target);
     } else {
         add(archive, root, path, name);
     }
     if (shape->twice) {
-        add_link(archive, name, name);
+        add_link(archive, name, false, name);
     }
     free(name);
 }
@@ -103,11 +120,18 @@ static bool is_list(const char *path)
     return text_ends_with(path, ".txt");
 }
 
+#define TRAINING_LIST "synROD/synARID_50k-split_sync_train1.txt"
+
 static void add_lists(struct archive *archive, const char *root, const Files *files,
                       const TarShape *shape)
 {
     for (size_t i = 0; i < files->count; i++) {
-        if (is_list(files->paths[i])) {
+        if (shape->before && strcmp(files->paths[i], TRAINING_LIST) == 0) {
+            const struct timespec time = {.tv_sec = 1};
+            char *name = mem_format("%s%s", shape->top, TRAINING_LIST);
+            add_text(archive, shape->before, strlen(shape->before), &time, name);
+            free(name);
+        } else if (is_list(files->paths[i])) {
             add_as_shaped(archive, root, files->paths[i], shape);
         }
     }
@@ -134,10 +158,56 @@ void fixture_write_tar(const char *root, const char *path, const TarShape *shape
     if (shape->lists == LISTS_LAST) {
         add_lists(archive, root, &files, shape);
     }
+    if (shape->before) {
+        add_as_shaped(archive, root, TRAINING_LIST, shape);
+    }
     assert_int_equal(archive_write_close(archive), ARCHIVE_OK);
     archive_write_free(archive);
     for (size_t i = 0; i < files.count; i++) {
         free(files.paths[i]);
     }
     free(files.paths);
+}
+
+/* The header of a file in a tar of `bytes`: 512 bytes with the name first and the type at 156. */
+static unsigned char *find_header(char *tar, size_t bytes, const char *name)
+{
+    for (size_t at = 0; at + 512 <= bytes; at += 512) {
+        if (strcmp(tar + at, name) == 0 && tar[at + 156] == '0') {
+            return (unsigned char *)tar + at;
+        }
+    }
+    fail_msg("%s has no header", name);
+    return NULL;
+}
+
+/* Makes a file a sparse one in GNU's old form, which has the real size at 483, in base 256 with the
+ * highest bit set: -2, which libarchive hands on. */
+static void make_negative(unsigned char *header)
+{
+    unsigned sum = 0;
+    header[156] = 'S';
+    memcpy(header + 257, "ustar  ", 8);
+    memset(header + 345, 0, 512 - 345);
+    memset(header + 483, 0xff, 12);
+    header[494] = 0xfe;
+    memset(header + 148, ' ', 8);
+    for (int i = 0; i < 512; i++) {
+        sum += header[i];
+    }
+    snprintf((char *)header + 148, 8, "%06o", sum);
+}
+
+void fixture_make_negative(const char *path, const char *name)
+{
+    Err err = {0};
+    size_t bytes;
+    char *tar = path_read(path, &bytes, &err);
+    assert_non_null(tar);
+    make_negative(find_header(tar, bytes, name));
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(tar, 1, bytes, file), bytes);
+    assert_int_equal(fclose(file), 0);
+    free(tar);
 }

@@ -13,10 +13,16 @@ typedef struct {
     const char *omit; /* a file that is left out, below the root; or NULL */
     const char
         *link;  /* a file that stands in the tar as a hard link to a copy beside it; or NULL */
-    bool twice; /* every file is followed by a hard link to itself, as GNU tar does it */
+    const char *soft; /* the same as a symbolic link to a copy in synROD/pool; or NULL */
+    bool twice;       /* every file is followed by a hard link to itself, as GNU tar does it */
+    const char *before; /* what stands in the place of the training list, which itself comes last, as
+                           "tar -u" leaves it; or NULL */
 } TarShape;
 
 /* Puts every file below root (but none in "cache") into a tar, with its modification time. */
 void fixture_write_tar(const char *root, const char *path, const TarShape *shape);
+
+/* Makes a file in an uncompressed tar a sparse one that claims to have -2 bytes. */
+void fixture_make_negative(const char *path, const char *name);
 
 #endif

@@ -86,6 +86,18 @@ static void the_last_list_narrows_it(void **state)
         tar_wants_picture(&f->wanted, "top/ROD/rgb-washington/cup/cup_1/cup_1_6_crop.png"));
 }
 
+/* Lists may spell a path in another way than the tar. */
+static void other_spellings_are_the_same_path(void **state)
+{
+    Fixture *f = *state;
+    add_list(f, SOURCE_LIST, "./apple//***/apple_1.png 0\npear/../apple/***/apple_3.png 0\n");
+    add_list(f, TARGET_LIST, "./cup/cup_1/cup_1_5_***.png 0\n");
+    assert_true(tar_wants_picture(&f->wanted, LISTED));
+    assert_true(tar_wants_picture(&f->wanted, "top/synROD/apple/rgb/apple_3.png"));
+    assert_true(tar_wants_picture(&f->wanted, "top/ROD/rgb-washington/cup/cup_1/cup_1_5_crop.png"));
+    assert_false(tar_wants_picture(&f->wanted, UNLISTED));
+}
+
 static void a_link_keeps_everything_wanted(void **state)
 {
     Fixture *f = *state;
@@ -99,9 +111,8 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(lists_are_known_by_their_path),
-        CASE(pictures_of_other_folders_are_never_wanted),
-        CASE(the_last_list_narrows_it),
+        CASE(lists_are_known_by_their_path),  CASE(pictures_of_other_folders_are_never_wanted),
+        CASE(the_last_list_narrows_it),       CASE(other_spellings_are_the_same_path),
         CASE(a_link_keeps_everything_wanted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,12 +128,16 @@ static int read_options(Options *options, int argc, char **argv, Err *err)
     return find_action(options, err) == 0 ? 0 : args_explain(&args, err);
 }
 
-static void tell_pack(const Pack *pack, Log *log)
+/* trained: a network is to tell the list's classes apart. */
+static void tell_pack(const Pack *pack, bool trained, Log *log)
 {
     PairList list;
     pack_list(pack, &list);
     log_result(log, "%s: %lld pairs, %d classes: %s", list.name, (long long)list.count,
                list.classes, pack_path(pack));
+    if (trained) {
+        pairs_warn_of_gaps(&list, log);
+    }
     pairs_free(&list);
 }
 
@@ -176,7 +180,7 @@ static int build(const Options *options, Pool *pool, Log *log, Err *err)
                  : build_from_folder(options, sets, SETS, cache_dir, &settings, packs, err);
     for (int i = 0; i < SETS; i++) {
         if (packs[i] && rc == 0) {
-            tell_pack(packs[i], log);
+            tell_pack(packs[i], i == 0, log);
         }
         pack_close(packs[i]);
     }

@@ -429,3 +429,27 @@ char **pairs_class_names(const PairList *list)
     }
     return names;
 }
+
+void pairs_warn_of_gaps(const PairList *list, Log *log)
+{
+    bool *seen = mem_zeroed((size_t)list->classes, sizeof *seen);
+    const Pair *highest = &list->pairs[0];
+    int missing = list->classes;
+    int first = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        const Pair *pair = &list->pairs[i];
+        missing -= !seen[pair->label];
+        seen[pair->label] = true;
+        highest = pair->label > highest->label ? pair : highest;
+    }
+    while (first < list->classes && seen[first]) {
+        first++;
+    }
+    free(seen);
+    if (missing > 0 && log) {
+        log_warning(log,
+                    "%s: of the labels 0 to %d, each of which is a class, %d have no picture, the "
+                    "first is %d; the highest is that of %s: correct the list if it is a slip",
+                    list->name, list->classes - 1, missing, first, highest->path[RGB]);
+    }
+}

@@ -101,6 +101,10 @@ void pairs_free(PairList *list);
  * where no pair has that label. Free each and the array. */
 char **pairs_class_names(const PairList *list);
 
+/* Warns on log (NULL: not) where labels between 0 and the highest have no pair: a network for the
+ * list gets an output for each, and a slip in a single line can make it thousands. */
+void pairs_warn_of_gaps(const PairList *list, Log *log);
+
 /* Size and modification time of every picture, and a digest over list and pictures that changes
  * whenever one of them does. */
 typedef struct {

@@ -313,6 +313,34 @@ static void slow_files_are_looked_at_with_progress(void **state)
     free(text);
 }
 
+/* What is said about the labels of a training list with these lines. A new string. */
+static char *labels_told(const char *root, const char *lines)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *notes = open_memstream(&text, &bytes);
+    assert_non_null(notes);
+    Log *log = log_open(stdout, notes);
+    fixture_write(root, TRAIN_LIST, lines);
+    PairList list = read_list(root, "synROD", SPLIT_TRAIN, false);
+    pairs_warn_of_gaps(&list, log);
+    pairs_free(&list);
+    log_close(log);
+    assert_int_equal(fclose(notes), 0);
+    return text;
+}
+
+static void gaps_between_labels_are_told(void **state)
+{
+    char *whole = labels_told(*state, "a/***/1.png 2\nb/***/1.png 0\nc/***/1.png 1\n");
+    assert_string_equal(whole, "");
+    free(whole);
+    char *slip = labels_told(*state, "a/***/1.png 0\nb/***/1.png 1\nc/***/1.png 470\n");
+    assert_non_null(strstr(slip, "of the labels 0 to 470, each of which is a class, 468 have no "
+                                 "picture, the first is 2; the highest is that of c/rgb/1.png: "));
+    free(slip);
+}
+
 static void missing_pictures_are_named_and_counted(void **state)
 {
     char *text = mem_string("");
@@ -355,6 +383,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(class_names_come_from_the_folders, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_digest_follows_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(slow_files_are_looked_at_with_progress, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(gaps_between_labels_are_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missing_pictures_are_named_and_counted, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

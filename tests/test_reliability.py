@@ -289,6 +289,19 @@ class ReliabilityTest(unittest.TestCase):
         self.assert_refused(self.train(logdir, "--resume", "--epochs", 4, data=data),
                             "trained on 3 classes, the data has 2")
 
+    def test_gaps_between_labels_are_told(self):
+        data = self.folder / "slip"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("rodeo-cache"))
+        lists = next(data.glob("synROD/*train1.txt"))
+        first, rest = lists.read_text().split("\n", 1)
+        lists.write_text(first.rsplit(" ", 1)[0] + " 470\n" + rest)
+        packed = subprocess.run([BUILD / "pack", "--data_root", data, "--image_size", "72"],
+                                capture_output=True, text=True, check=False)
+        trained = self.train(self.folder / "slip-log", "--epochs", 1, data=data)
+        for result in (packed, trained):
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stderr.count("of the labels 0 to 470"), 1, result.stderr)
+
     def test_another_number_of_epochs_is_pointed_at(self):
         logdir = self.copy_of_stopped("longer")
         result = self.train(logdir, "--resume", "--epochs", 1)

@@ -144,6 +144,9 @@ int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first,
     int rc = path_is_file(settings->data_root) ? pack_tar(corpus, settings, &pack, cache, err)
                                                : pack_folder(corpus, &pack, first, cache, err);
     free(cache);
+    if (rc == 0 && first == CORPUS_SOURCE_TRAIN) {
+        pairs_warn_of_gaps(&corpus->list[CORPUS_SOURCE_TRAIN], log);
+    }
     return rc;
 }
 

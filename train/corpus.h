@@ -33,7 +33,8 @@ typedef struct {
 int corpus_read(Corpus *corpus, const CorpusSettings *settings, Err *err);
 
 /* Looks for every picture of the sets from `first` on, and opens or builds their packs. All sets of
- * a tar file are packed, because it is read only once. */
+ * a tar file are packed, because it is read only once. Of a training set with gaps between its
+ * labels a warning says so. */
 int corpus_pack(Corpus *corpus, const CorpusSettings *settings, CorpusSet first, Pool *pool,
                 Log *log, Err *err);
 

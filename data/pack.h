@@ -85,7 +85,8 @@ char *pack_file_name(const char *list_name, int resize);
 char *pack_default_cache_dir(const char *data_root);
 
 /* Keeps other programs from building packs in this folder: waits for the one that does, with a
- * note. *fd: a descriptor to close; -1 where the file system has no locks: then it is up to the
+ * note. Where a folder itself takes no lock (NFS), an empty file packing.lock in it does, and
+ * stays. *fd: a descriptor to close; -1 where the file system has no locks: then it is up to the
  * user not to start two programs at once. Returns -1 and err where settings->stop ends the waiting.
  */
 int pack_lock_folder(const char *folder, const PackSettings *settings, int *fd, Err *err);

@@ -91,13 +91,29 @@ Pack *pack_open_current(const PairList *list, const PairStats *stats, const Pack
     return pack;
 }
 
+/* NFS locks for writing only what is open for writing, and a folder cannot be. */
+static int open_lock_file(const char *folder)
+{
+    char *path = path_join(folder, "packing.lock");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    free(path);
+    return fd;
+}
+
 int pack_lock_folder(const char *folder, const PackSettings *settings, int *fd, Err *err)
 {
     const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
     bool told = false;
+    bool in_file = false;
     *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
         bool busy = errno == EWOULDBLOCK;
+        if (errno == EBADF && !in_file) {
+            close(*fd);
+            *fd = open_lock_file(folder);
+            in_file = true;
+            continue;
+        }
         bool stopped = settings->stop && *settings->stop;
         if (!busy || stopped) {
             close(*fd);

@@ -1,6 +1,8 @@
 rodeo_test(test_pairs SOURCES test_pairs.c data_fixture.c LINKS rodeo_data)
 rodeo_test(test_picture SOURCES test_picture.c data_fixture.c LINKS rodeo_data)
 rodeo_test(test_pack SOURCES test_pack.c data_fixture.c LINKS rodeo_data)
+rodeo_test(test_pack_lock SOURCES test_pack_lock.c data_fixture.c LINKS rodeo_data)
+target_link_options(test_pack_lock PRIVATE -Wl,--wrap=flock)
 rodeo_test(test_png SOURCES test_png.c LINKS rodeo_data)
 rodeo_test(test_tar SOURCES test_tar.c tar_fixture.c data_fixture.c LINKS rodeo_data)
 rodeo_test(test_tar_wanted SOURCES test_tar_wanted.c LINKS rodeo_data)

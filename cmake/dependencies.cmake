@@ -36,7 +36,7 @@ rodeo_find_package(lib_turbojpeg libturbojpeg libturbojpeg0-dev)
 rodeo_find_package(lib_xxhash libxxhash libxxhash-dev)
 rodeo_find_package(lib_zip libzip libzip-dev)
 
-# oneDNN and stb come without a pkg-config file.
+# oneDNN comes without a pkg-config file.
 find_library(DNNL_LIBRARY dnnl)
 find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.h)
 if(NOT DNNL_LIBRARY OR NOT DNNL_INCLUDE_DIR)
@@ -45,13 +45,6 @@ endif()
 add_library(lib_dnnl INTERFACE IMPORTED GLOBAL)
 target_include_directories(lib_dnnl SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
 target_link_libraries(lib_dnnl INTERFACE ${DNNL_LIBRARY})
-
-find_path(STB_INCLUDE_DIR stb/stb_image.h)
-if(NOT STB_INCLUDE_DIR)
-  message(FATAL_ERROR "stb_image.h was not found (Debian package libstb-dev): run scripts/bootstrap first")
-endif()
-add_library(lib_stb INTERFACE IMPORTED GLOBAL)
-target_include_directories(lib_stb SYSTEM INTERFACE ${STB_INCLUDE_DIR})
 
 find_program(PROTOC_C protoc-c)
 if(NOT PROTOC_C)

@@ -241,6 +241,33 @@ static void refuse(const void *data, size_t bytes, const char *message)
     assert_null(picture.pixels);
 }
 
+/* A BMP whose header has another number at this place. */
+static void refuse_bmp(const char *name, size_t at, char number, const char *message)
+{
+    Err err;
+    size_t bytes = 0;
+    char *path = path_join(PICTURES, name);
+    char *data = path_read(path, &bytes, &err);
+    assert_non_null(data);
+    data[at] = number;
+    refuse(data, bytes, message);
+    free(data);
+    free(path);
+}
+
+static void odd_bmps_are_refused(void **state)
+{
+    (void)state;
+    refuse_bmp("palette8.bmp", 30, 1,
+               "f: is a compressed BMP (kind 1): save it without compression");
+    refuse_bmp("palette8.bmp", 30, 3, "f: is a compressed BMP (kind 3)");
+    refuse_bmp("palette8.bmp", 11, 0, "f: is damaged: its pixels begin in its header");
+    refuse_bmp("palette8.bmp", 28, 2, "f: is damaged: a BMP of 2 bits a pixel");
+    refuse_bmp("rgb24.bmp", 14, 16,
+               "f: is damaged, or a BMP of an unknown kind: a header of 16 bytes");
+    refuse_bmp("rgb24.bmp", 21, 1, "f: is 16777235 x 13 pixels; a side must have 1 to 16384");
+}
+
 static void what_is_no_picture_is_refused(void **state)
 {
     (void)state;
@@ -265,6 +292,7 @@ int main(void)
         cmocka_unit_test(truncated_pictures_are_refused),
         cmocka_unit_test(flipped_bits_never_crash),
         cmocka_unit_test(a_damaged_png_is_refused),
+        cmocka_unit_test(odd_bmps_are_refused),
         cmocka_unit_test(what_is_no_picture_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,6 +56,21 @@ def png(samples, depth, colour, interlaced=False, palette=None, transparency=Non
     return out + chunk(b"IDAT", zlib.compress(data, 9)) + chunk(b"IEND", b"")
 
 
+def bmp(rows, bits, palette=b"", header_bytes=40, masks=(), gap=0, from_top=False):
+    """Of rows of packed pixels, each a multiple of 4 bytes. masks: of red, green and blue."""
+    height, row_bytes = rows.shape
+    width = row_bytes * 8 // bits
+    if header_bytes == 12:
+        header = struct.pack("<IHHHH", 12, width, height, 1, bits)
+    else:
+        header = struct.pack("<IiiHHIIiiII", header_bytes, width, -height if from_top else height, 1, bits,
+                             3 if masks else 0, height * row_bytes, 0, 0, len(palette) // 4, 0)
+        header = (header + struct.pack("<3I", *masks) if masks else header).ljust(header_bytes, b"\0")
+    offset = 14 + len(header) + len(palette) + gap
+    return (b"BM" + struct.pack("<IHHI", offset + height * row_bytes, 0, 0, offset) + header + palette +
+            bytes(gap) + rows.tobytes())
+
+
 def main(folder):
     os.makedirs(folder, exist_ok=True)
     random = np.random.default_rng(20)
@@ -106,6 +121,16 @@ def main(folder):
     Image.fromarray(noise).convert("1").save(os.path.join(folder, "bits1.bmp"))
 
     raw = noise.tobytes()
+    rows = np.frombuffer(raw, np.uint8)[:720].reshape(-1, 24)
+    colours = bytes(reversed(raw))
+    files["rgb555.bmp"] = bmp(rows, 16)
+    files["rgb555_top.bmp"] = bmp(rows, 16, masks=(0x7C00, 0x3E0, 0x1F), from_top=True)
+    files["rgb565.bmp"] = bmp(rows, 16, header_bytes=108, masks=(0xF800, 0x7E0, 0x1F))
+    files["rgb32.bmp"] = bmp(rows, 32, header_bytes=124, masks=(0xFF000000, 0xFF0000, 0xFF00), gap=8)
+    files["palette1_os2.bmp"] = bmp(rows[:, :4], 1, colours[:6], 12)
+    files["palette4_os2.bmp"] = bmp(rows, 4, colours[:48], 12)
+    files["palette8_os2.bmp"] = bmp(rows, 8, (colours * 2)[:768], 12, gap=4)
+    files["palette8_short.bmp"] = bmp(rows, 8, colours[:400], gap=4)
     size = f"{width} {height}".encode()
     files["colour.ppm"] = b"P6\n# a comment\n" + size + b"\n255\n" + raw
     files["colour_max100.ppm"] = b"P6 " + size + b" 100\n" + bytes(v % 101 for v in raw)

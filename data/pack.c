@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -189,6 +190,38 @@ void pack_close(Pack *pack)
     free(pack->skipped);
     free(pack->path);
     free(pack);
+}
+
+/* ---- a disk that fails ---------------------------------------------------------------------- */
+
+static const char *bus_program, *bus_advice;
+
+static void write_text(const char *text)
+{
+    (void)!write(STDERR_FILENO, text, strlen(text));
+}
+
+/* Calls only what a signal handler may. Nothing else than packs is mapped for long. */
+static void on_bus_error(int number)
+{
+    (void)number;
+    write_text("\n");
+    write_text(bus_program);
+    write_text(
+        ": a packed file cannot be read any more: it has become shorter, or its disk or drive "
+        "failed.");
+    write_text(bus_advice);
+    write_text("\n");
+    _exit(1);
+}
+
+void pack_tell_bus_errors(const char *program, const char *advice)
+{
+    struct sigaction action = {.sa_handler = on_bus_error};
+    bus_program = program;
+    bus_advice = advice;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
 }
 
 /* ---- what is in it -------------------------------------------------------------------------- */

@@ -91,6 +91,11 @@ char *pack_default_cache_dir(const char *data_root);
  */
 int pack_lock_folder(const char *folder, const PackSettings *settings, int *fd, Err *err);
 
+/* Where a pack's file cannot be read any more through its mapping, the system sends SIGBUS. From
+ * now on the program then writes "PROGRAM: ...", and `advice` behind it, to standard error and
+ * exits with status 1. The texts must stay. */
+void pack_tell_bus_errors(const char *program, const char *advice);
+
 int64_t pack_count(const Pack *pack);
 int pack_resize(const Pack *pack);
 uint64_t pack_digest(const Pack *pack);

@@ -287,6 +287,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "pack: %s\n", err.text);
         return EXIT_FAILURE;
     }
+    pack_tell_bus_errors("pack", "");
     Log *log = log_open(stdout, stderr);
     Pool *pool = pool_open(options.threads);
     int rc = options.action == BUILD ? build(&options, pool, log, &err)

@@ -248,6 +248,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "evaluate: %s\n", err.text);
         return 1;
     }
+    pack_tell_bus_errors("evaluate", " --cache_dir names another place.");
     Evaluator e = {.options = &options, .log = log_open(stdout, stderr)};
     int rc = evaluate(&e, &err);
     rc = rc == 0 ? streams_check_output(&err) : rc;

@@ -1,5 +1,6 @@
 /* build/train: trains the two-stream network on a source and a target data set. */
 #include "base/streams.h"
+#include "data/pack.h"
 #include "train/train.h"
 
 #include <signal.h>
@@ -42,18 +43,6 @@ static void on_alarm(int number)
     _exit(STATUS_STOPPED);
 }
 
-/* Reading a mapped file failed. Only the packs are mapped for as long as a run lasts. */
-static void on_bus_error(int number)
-{
-    static const char text[] =
-        "\ntrain: a packed file cannot be read any more: it has become shorter, or its disk or "
-        "drive failed (--cache_dir names another place). The same command with --resume goes on "
-        "behind the last checkpoint.\n";
-    (void)number;
-    (void)!write(STDERR_FILENO, text, sizeof text - 1);
-    _exit(1);
-}
-
 static void handle(int number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
@@ -72,7 +61,9 @@ static void catch_signals(void)
         }
     }
     handle(SIGALRM, on_alarm);
-    handle(SIGBUS, on_bus_error);
+    pack_tell_bus_errors("train",
+                         " --cache_dir names another place; the same command with --resume goes on "
+                         "behind the last checkpoint.");
     handle(SIGPIPE, SIG_IGN); /* `| tee` may be gone before the last checkpoint is written */
     handle(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a full disk */
 }

@@ -58,7 +58,8 @@ fetch_debs() {
         die "not all packages could be fetched into $folder; the same command goes on"
 }
 
-# unpack_debs DIR ROOT: every .deb in DIR, as if ROOT were the machine's root.
+# unpack_debs DIR ROOT: every .deb in DIR, as if ROOT were the machine's root. Of a package that is there twice,
+# from an earlier download, the newer version comes last and stays.
 unpack_debs() {
     local deb folder
     rm -rf "$2"
@@ -66,11 +67,11 @@ unpack_debs() {
     for folder in lib bin; do # one place, as on every merged system
         ln -s "usr/$folder" "$2/$folder"
     done
-    for deb in "$1"/*.deb; do
+    while IFS= read -r deb; do
         dpkg-deb --fsys-tarfile "$deb" |
             tar -x --keep-directory-symlink --no-same-owner --exclude='./usr/share/doc' -C "$2" ||
             die "$deb: cannot be unpacked: damaged, or the disk is full"
-    done
+    done < <(printf '%s\n' "$1"/*.deb | sort -V)
     lead_links_inside "$2"
     lead_pkgconfig_inside "$2"
 }

@@ -25,10 +25,10 @@ def check(condition, what):
         sys.exit(f"test_unpacked: {what}")
 
 
-def make_deb(folder, name, files, links):
+def make_deb(folder, name, files, links, version="1"):
     """A package of files {path: content} and links {path: target}."""
-    content = folder / name
-    for path, text in {"DEBIAN/control": f"Package: {name}\nVersion: 1\nArchitecture: all\n"
+    content = folder / f"{name}-{version}"
+    for path, text in {"DEBIAN/control": f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
                                          f"Maintainer: nobody <n@example.org>\nDescription: {name}\n",
                        **files}.items():
         (content / path).parent.mkdir(parents=True, exist_ok=True)
@@ -37,24 +37,27 @@ def make_deb(folder, name, files, links):
     for path, target in links.items():
         (content / path).parent.mkdir(parents=True, exist_ok=True)
         (content / path).symlink_to(target)
-    deb = folder / "debs" / f"{name}_1_all.deb"
+    deb = folder / "debs" / f"{name}_{version}_all.deb"
     deb.parent.mkdir(exist_ok=True)
     made = run("dpkg-deb", "--build", content, deb)
     check(made.returncode == 0, made.stdout)
 
 
-def make_library(folder):
-    """A shared library: number() is 42."""
+def make_library(folder, number):
+    """A shared library: what number() returns."""
     source = folder / "number.c"
-    source.write_text("int number(void) { return 42; }\n")
+    source.write_text(f"int number(void) {{ return {number}; }}\n")
     made = run("gcc", "-shared", "-fPIC", "-Wl,-soname,libnumber.so.1", source, "-o", folder / "made.so")
     check(made.returncode == 0, made.stdout)
     return (folder / "made.so").read_bytes()
 
 
 def make_packages(folder):
-    """The library below /lib, as older packages have it, and below /usr what leads to it."""
-    make_deb(folder, "number", {f"lib/{TRIPLET}/libnumber.so.1": make_library(folder)}, {})
+    """The library below /lib, as older packages have it, and below /usr what leads to it. A version of it
+    is still there from an earlier download."""
+    for version, number in (("1.9", 9), ("1.10", 42)):
+        library = {f"lib/{TRIPLET}/libnumber.so.1": make_library(folder, number)}
+        make_deb(folder, "number", library, {}, version)
     pc = ("prefix=/usr\nincludedir=${prefix}/include\nName: number\nDescription: 42\nVersion: 1\n"
           f"Libs: -L/usr/lib/{TRIPLET} -lnumber\nCflags: -I${{includedir}}\n")
     make_deb(folder, "number-dev",

@@ -45,7 +45,9 @@ static int map_file(Pack *pack, Err *err)
         return err_set(err, "%s: is not a pack, or is truncated", pack->path);
     }
     pack->size = (size_t)status.st_size;
-    void *bytes = mmap(NULL, pack->size, PROT_READ, MAP_SHARED, pack->fd, 0);
+    /* Mounted drives may refuse shared mappings (FUSE with direct_io); nothing is written to this
+     * one. */
+    void *bytes = mmap(NULL, pack->size, PROT_READ, MAP_PRIVATE, pack->fd, 0);
     if (bytes == MAP_FAILED) {
         return err_set(err, "%s: cannot be mapped into memory: %s", pack->path, strerror(errno));
     }

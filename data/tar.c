@@ -363,7 +363,7 @@ static int run_pass(Pass *pass)
 }
 
 /* Reads the tar. everything: keeps also the pictures that the lists do not name. Returns 0; 1 where
- * one of these was needed, which only the rest of the tar told; -1 and err. */
+ * one of these may be needed, which only the rest of the tar told; -1 and err. */
 static int read_whole(Tar *tar, const PairSet *sets, int count, const char *scratch_folder,
                       const PackSettings *settings, bool everything, Err *err)
 {
@@ -389,7 +389,8 @@ Tar *tar_read(const char *path, const PairSet *sets, int count, const char *scra
     if (rc == 1) {
         if (settings->log) {
             log_note(settings->log,
-                     "%s: a link or a list in it asks for pictures that were left out: reading it "
+                     "%s: a link or a list in it asks for pictures that may have been passed over: "
+                     "reading it "
                      "again",
                      path);
         }

@@ -86,7 +86,9 @@ static bool is_of_data_sets(const TarWanted *wanted, const char *path)
 
 bool tar_wants_picture(const TarWanted *wanted, const char *path)
 {
-    return wanted->listed ? is_listed(wanted, path) : is_of_data_sets(wanted, path);
+    return wanted->everything ? pairs_is_picture(path)
+           : wanted->listed   ? is_listed(wanted, path)
+                              : is_of_data_sets(wanted, path);
 }
 
 /* A list's text, as a data root in which every folder exists, or none: a list's paths depend on
@@ -149,7 +151,7 @@ static int by_value(const void *a, const void *b)
 
 bool tar_wanted_left_out(const TarWanted *wanted, const char *path)
 {
-    return wanted->listed && is_of_data_sets(wanted, path) && !is_listed(wanted, path);
+    return pairs_is_picture(path) && !tar_wants_picture(wanted, path);
 }
 
 void tar_wanted_narrow(TarWanted *wanted, const Tar *tar)

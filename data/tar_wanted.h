@@ -10,7 +10,7 @@ typedef struct {
     char *list_path[PAIR_SETS_MAX];
     uint64_t *listed; /* sorted hashes of the paths that the lists name; NULL: not known yet */
     size_t listed_count;
-    bool everything; /* whatever the lists name: they are not looked at */
+    bool everything; /* all pictures, wherever they are and whatever the lists name */
 } TarWanted;
 
 /* The lists of these sets. Close it whatever it returns. */
@@ -29,7 +29,7 @@ bool tar_wants_picture(const TarWanted *wanted, const char *path);
 void tar_wanted_narrow(TarWanted *wanted, const Tar *tar);
 
 /* Whether a picture of this path may have stood in the tar already and have been left out, because
- * no list names it. */
+ * no list names it or it is in none of the data sets' folders. */
 bool tar_wanted_left_out(const TarWanted *wanted, const char *path);
 
 #endif

@@ -102,9 +102,9 @@ static void add_as_shaped(struct archive *archive, const char *root, const char 
         add_link(archive, target, false, name);
         free(target);
     } else if (shape->soft && strcmp(path, shape->soft) == 0) {
-        char *target = mem_format("%ssynROD/pool/copy.png", shape->top);
+        char *target = mem_format("%spool/copy.png", shape->top);
         add(archive, root, path, target);
-        add_link(archive, "../../pool/copy.png", true, name);
+        add_link(archive, "../../../pool/copy.png", true, name);
         free(target);
     } else {
         add(archive, root, path, name);

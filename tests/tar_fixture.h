@@ -12,11 +12,11 @@ typedef struct {
     int filter;       /* ARCHIVE_FILTER_... */
     const char *omit; /* a file that is left out, below the root; or NULL */
     const char
-        *link;  /* a file that stands in the tar as a hard link to a copy beside it; or NULL */
-    const char *soft; /* the same as a symbolic link to a copy in synROD/pool; or NULL */
-    bool twice;       /* every file is followed by a hard link to itself, as GNU tar does it */
-    const char *before; /* what stands in the place of the training list, which itself comes last, as
-                           "tar -u" leaves it; or NULL */
+        *link; /* a file that stands in the tar as a hard link to a copy beside it; or NULL */
+    const char *soft;   /* the same as a symbolic link to a copy in pool, beside synROD; or NULL */
+    bool twice;         /* every file is followed by a hard link to itself, as GNU tar does it */
+    const char *before; /* what stands in the place of the training list, which itself comes last,
+                           as "tar -u" leaves it; or NULL */
 } TarShape;
 
 /* Puts every file below root (but none in "cache") into a tar, with its modification time. */

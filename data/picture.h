@@ -15,9 +15,10 @@ typedef struct {
 } Picture;
 
 /* Decodes PNG (libpng: all colour types, depths and interlacing), JPEG (libjpeg-turbo), BMP
- * without compression, and PPM. Alpha is dropped, palettes and grey are expanded, 16-bit colour keeps its high byte, 16-bit
- * grey is clamped to 255, 1, 2 and 4-bit grey is scaled to 0..255: what convert("RGB") does. A file
- * that is truncated or not a picture is an error that names the file and what is wrong. */
+ * without compression, and PPM. Alpha is dropped, palettes and grey are expanded, 16-bit colour
+ * keeps its high byte, 16-bit grey is clamped to 255, 1, 2 and 4-bit grey is scaled to 0..255: what
+ * convert("RGB") does. A file that is truncated or not a picture is an error that names the file
+ * and what is wrong. */
 int picture_read(Picture *picture, const char *path, Err *err);
 
 /* The same from memory; name is for messages. */

@@ -90,6 +90,19 @@ def unpacked_library_works(tree, environment):
     check(run(tree / "main").returncode == 42, "the library is not the one that was unpacked")
 
 
+def who_is_not_root_is_pointed_at_local(folder, bootstrap):
+    """A user without sudo, on a machine where nothing is installed."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for name in ("bash", "dirname", "basename", "find", "awk", "dpkg", "apt-cache", "apt-get"):
+        (programs / name).symlink_to(shutil.which(name))
+    for name, script in (("id", "echo 1000"), ("dpkg-query", "exit 1")):
+        (programs / name).write_text(f"#!{shutil.which('sh')}\n{script}\n")
+        (programs / name).chmod(0o755)
+    result = run(shutil.which("bash"), bootstrap, env={"PATH": str(programs)})
+    check(result.returncode == 1 and result.stdout.count("\n") == 1 and "--local" in result.stdout, result.stdout)
+
+
 def main():
     scripts = pathlib.Path(sys.argv[1])
     if not shutil.which("dpkg-deb"):
@@ -101,6 +114,7 @@ def main():
         shutil.copytree(scripts, tree / "scripts")
         bootstrap = tree / "scripts/bootstrap"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PKG_CONFIG")}
+        who_is_not_root_is_pointed_at_local(folder, bootstrap)
         make_packages(folder)
         make_wanted_packages(folder, bootstrap)
         good = (folder / "debs/number-dev_1_all.deb").read_bytes()

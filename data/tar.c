@@ -144,7 +144,9 @@ static void add_link(Pass *pass, struct archive_entry *file, const char *path)
         free(target);
     } else if (target) {
         pass->missed = pass->missed || tar_wanted_left_out(&pass->wanted, target);
-        tar_add_entry(pass->tar, TAR_LINK, mem_string(path))->text = target;
+        TarEntry *entry = tar_add_entry(pass->tar, TAR_LINK, mem_string(path));
+        entry->text = target;
+        entry->hard = hard != NULL;
     }
 }
 

@@ -102,24 +102,6 @@ static int by_path(const void *a, const void *b)
     return order != 0 ? order : (first->number > second->number) - (first->number < second->number);
 }
 
-void tar_sort_entries(Tar *tar)
-{
-    if (tar->count == 0) {
-        return;
-    }
-    qsort(tar->entries, (size_t)tar->count, sizeof(void *), by_path);
-    int64_t kept = 0;
-    for (int64_t i = 1; i < tar->count; i++) {
-        if (strcmp(tar->entries[i]->path, tar->entries[kept]->path) == 0) {
-            free_entry(tar->entries[kept]);
-        } else {
-            kept++;
-        }
-        tar->entries[kept] = tar->entries[i];
-    }
-    tar->count = kept + 1;
-}
-
 /* The first entry whose path is not before `path`. */
 static int64_t lower_bound(const Tar *tar, const char *path)
 {
@@ -134,6 +116,77 @@ static int64_t lower_bound(const Tar *tar, const char *path)
         }
     }
     return low;
+}
+
+/* Of the entries of a path, the last one before `number`; NULL if there is none. */
+static const TarEntry *find_before(const Tar *tar, const char *path, int64_t number)
+{
+    const TarEntry *found = NULL;
+    for (int64_t i = lower_bound(tar, path); i < tar->count && tar->entries[i]->number < number &&
+                                             strcmp(tar->entries[i]->path, path) == 0;
+         i++) {
+        found = tar->entries[i];
+    }
+    return found;
+}
+
+/* Makes a link the picture that it leads to, under its own name. */
+static void become(TarEntry *link, const TarEntry *picture)
+{
+    char *path = link->path;
+    int64_t number = link->number;
+    free(link->text);
+    *link = *picture;
+    link->path = path;
+    link->number = number;
+    link->text = picture->text ? mem_string(picture->text) : NULL;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    int64_t first = (*(TarEntry *const *)a)->number;
+    int64_t second = (*(TarEntry *const *)b)->number;
+    return (first > second) - (first < second);
+}
+
+/* In the order of the archive, so that what a link leads to is no hard link itself. One to a file
+ * that comes later stays a link to its name. */
+static void resolve_hard_links(Tar *tar)
+{
+    TarEntry **links = mem_alloc((size_t)tar->count * sizeof *links);
+    size_t count = 0;
+    for (int64_t i = 0; i < tar->count; i++) {
+        if (tar->entries[i]->kind == TAR_LINK && tar->entries[i]->hard) {
+            links[count++] = tar->entries[i];
+        }
+    }
+    qsort(links, count, sizeof *links, by_number);
+    for (size_t i = 0; i < count; i++) {
+        const TarEntry *file = find_before(tar, links[i]->text, links[i]->number);
+        if (file && file->kind == TAR_PICTURE) {
+            become(links[i], file);
+        }
+    }
+    free(links);
+}
+
+void tar_sort_entries(Tar *tar)
+{
+    if (tar->count == 0) {
+        return;
+    }
+    qsort(tar->entries, (size_t)tar->count, sizeof(void *), by_path);
+    resolve_hard_links(tar);
+    int64_t kept = 0;
+    for (int64_t i = 1; i < tar->count; i++) {
+        if (strcmp(tar->entries[i]->path, tar->entries[kept]->path) == 0) {
+            free_entry(tar->entries[kept]);
+        } else {
+            kept++;
+        }
+        tar->entries[kept] = tar->entries[i];
+    }
+    tar->count = kept + 1;
 }
 
 static const TarEntry *find_exact(const Tar *tar, const char *path)

@@ -11,6 +11,7 @@ typedef struct {
     char *path;     /* without "./" in front */
     int64_t number; /* in the order of the archive: of two with one name the later one counts */
     TarKind kind;
+    bool hard; /* a link to the file that had the name by then, rather than to the name */
     FileStamp stamp;
     char *text; /* a list's content; where a link leads; why a picture cannot be decoded, or NULL */
     int64_t bytes;      /* of a list's content */
@@ -37,8 +38,8 @@ TarEntry *tar_add_entry(Tar *tar, TarKind kind, char *path);
 /* Forgets all entries and what they have in the scratch files. */
 void tar_forget(Tar *tar);
 
-/* Sorts the entries by path and drops what a later entry replaces. From then on they can be looked
- * up. */
+/* Sorts the entries by path, makes hard links what they lead to, and drops what a later entry
+ * replaces. From then on they can be looked up. */
 void tar_sort_entries(Tar *tar);
 
 /* The entry of a path, through links; NULL if there is none. */

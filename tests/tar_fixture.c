@@ -161,6 +161,11 @@ void fixture_write_tar(const char *root, const char *path, const TarShape *shape
     if (shape->before) {
         add_as_shaped(archive, root, TRAINING_LIST, shape);
     }
+    if (shape->replaced) {
+        char *copy = mem_format("%s%s.copy.png", shape->top, shape->link);
+        add(archive, root, "synROD/thing0/rgb/p0.png", copy);
+        free(copy);
+    }
     assert_int_equal(archive_write_close(archive), ARCHIVE_OK);
     archive_write_free(archive);
     for (size_t i = 0; i < files.count; i++) {

@@ -13,8 +13,9 @@ typedef struct {
     const char *omit; /* a file that is left out, below the root; or NULL */
     const char
         *link; /* a file that stands in the tar as a hard link to a copy beside it; or NULL */
-    const char *soft;   /* the same as a symbolic link to a copy in pool, beside synROD; or NULL */
-    bool twice;         /* every file is followed by a hard link to itself, as GNU tar does it */
+    const char *soft; /* the same as a symbolic link to a copy in pool, beside synROD; or NULL */
+    bool replaced; /* at the end that copy is replaced by another picture; the link keeps its own */
+    bool twice;    /* every file is followed by a hard link to itself, as GNU tar does it */
     const char *before; /* what stands in the place of the training list, which itself comes last,
                            as "tar -u" leaves it; or NULL */
 } TarShape;

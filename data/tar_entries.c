@@ -297,7 +297,7 @@ static char *read_list(void *context, const char *path, size_t *bytes, Err *err)
 {
     const TarEntry *entry = find_outer(context, path);
     if (!entry || entry->kind != TAR_LIST) {
-        err_set(err, "%s: is not in the archive", path);
+        err_set(err, "%s: is a link to another file: put the list itself into the archive", path);
         return NULL;
     }
     char *text = mem_alloc((size_t)entry->bytes + 1);

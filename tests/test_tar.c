@@ -316,6 +316,15 @@ static void what_is_missing_is_named(void **state)
     empty_cache(f);
 }
 
+static void a_list_that_is_a_link_is_refused(void **state)
+{
+    Fixture *f = *state;
+    TarShape shape = plain;
+    shape.link = "ROD/wrgbd_40k-split_sync.txt";
+    fixture_write_tar(f->root, f->tar, &shape);
+    expect_failure(f, "x.tar/ROD/wrgbd_40k-split_sync.txt: is a link to another file");
+}
+
 static void two_data_sets_in_one_tar_are_refused(void **state)
 {
     Fixture *f = *state;
@@ -461,6 +470,7 @@ int main(void)
         CASE(a_damaged_pack_or_record_is_made_again),
         CASE(pixels_that_alone_have_changed_are_seen),
         CASE(what_is_missing_is_named),
+        CASE(a_list_that_is_a_link_is_refused),
         CASE(two_data_sets_in_one_tar_are_refused),
         CASE(what_is_no_tar_is_refused),
         CASE(cut_tars_never_give_wrong_packs),

@@ -153,14 +153,14 @@ static int by_number(const void *a, const void *b)
  * that comes later stays a link to its name. */
 static void resolve_hard_links(Tar *tar)
 {
-    TarEntry **links = mem_alloc((size_t)tar->count * sizeof *links);
+    TarEntry **links = mem_alloc((size_t)tar->count * sizeof(TarEntry *));
     size_t count = 0;
     for (int64_t i = 0; i < tar->count; i++) {
         if (tar->entries[i]->kind == TAR_LINK && tar->entries[i]->hard) {
             links[count++] = tar->entries[i];
         }
     }
-    qsort(links, count, sizeof *links, by_number);
+    qsort(links, count, sizeof(TarEntry *), by_number);
     for (size_t i = 0; i < count; i++) {
         const TarEntry *file = find_before(tar, links[i]->text, links[i]->number);
         if (file && file->kind == TAR_PICTURE) {

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -196,32 +198,28 @@ void pack_close(Pack *pack)
 
 /* ---- a disk that fails ---------------------------------------------------------------------- */
 
-static const char *bus_program, *bus_advice;
+static char bus_message[512];
+static atomic_flag bus_told = ATOMIC_FLAG_INIT;
 
-static void write_text(const char *text)
-{
-    (void)!write(STDERR_FILENO, text, strlen(text));
-}
-
-/* Calls only what a signal handler may. Nothing else than packs is mapped for long. */
+/* Calls only what a signal handler may. Several threads may read where nothing is any more: one
+ * tells, the others wait for the end. Nothing else than packs is mapped for long. */
 static void on_bus_error(int number)
 {
     (void)number;
-    write_text("\n");
-    write_text(bus_program);
-    write_text(
-        ": a packed file cannot be read any more: it has become shorter, or its disk or drive "
-        "failed.");
-    write_text(bus_advice);
-    write_text("\n");
+    while (atomic_flag_test_and_set(&bus_told)) {
+        pause();
+    }
+    (void)!write(STDERR_FILENO, bus_message, strlen(bus_message));
     _exit(1);
 }
 
 void pack_tell_bus_errors(const char *program, const char *advice)
 {
     struct sigaction action = {.sa_handler = on_bus_error};
-    bus_program = program;
-    bus_advice = advice;
+    snprintf(bus_message, sizeof bus_message,
+             "\n%s: a packed file cannot be read any more: it has become shorter, or its disk or "
+             "drive failed.%s\n",
+             program, advice);
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, NULL);
 }

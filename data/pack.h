@@ -93,7 +93,7 @@ int pack_lock_folder(const char *folder, const PackSettings *settings, int *fd, 
 
 /* Where a pack's file cannot be read any more through its mapping, the system sends SIGBUS. From
  * now on the program then writes "PROGRAM: ...", and `advice` behind it, to standard error and
- * exits with status 1. The texts must stay. */
+ * exits with status 1. */
 void pack_tell_bus_errors(const char *program, const char *advice);
 
 int64_t pack_count(const Pack *pack);

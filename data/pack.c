@@ -8,9 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -198,30 +196,16 @@ void pack_close(Pack *pack)
 
 /* ---- a disk that fails ---------------------------------------------------------------------- */
 
-static char bus_message[512];
-static atomic_flag bus_told = ATOMIC_FLAG_INIT;
-
 /* Calls only what a signal handler may. Several threads may read where nothing is any more: one
- * tells, the others wait for the end. Nothing else than packs is mapped for long. */
-static void on_bus_error(int number)
+ * tells, the others wait for the end. */
+void pack_die_lost(const char *message)
 {
-    (void)number;
-    while (atomic_flag_test_and_set(&bus_told)) {
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&told)) {
         pause();
     }
-    (void)!write(STDERR_FILENO, bus_message, strlen(bus_message));
+    (void)!write(STDERR_FILENO, message, strlen(message));
     _exit(1);
-}
-
-void pack_tell_bus_errors(const char *program, const char *advice)
-{
-    struct sigaction action = {.sa_handler = on_bus_error};
-    snprintf(bus_message, sizeof bus_message,
-             "\n%s: a packed file cannot be read any more: it has become shorter, or its disk or "
-             "drive failed.%s\n",
-             program, advice);
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGBUS, &action, NULL);
 }
 
 /* ---- what is in it -------------------------------------------------------------------------- */

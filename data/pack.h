@@ -91,10 +91,15 @@ char *pack_default_cache_dir(const char *data_root);
  */
 int pack_lock_folder(const char *folder, const PackSettings *settings, int *fd, Err *err);
 
-/* Where a pack's file cannot be read any more through its mapping, the system sends SIGBUS. From
- * now on the program then writes "PROGRAM: ...", and `advice` behind it, to standard error and
- * exits with status 1. */
-void pack_tell_bus_errors(const char *program, const char *advice);
+/* Where a pack's file cannot be read any more through its mapping, the system sends SIGBUS. For a
+ * program's handler of that signal: writes the message to standard error, once from however many
+ * threads, and ends the process with status 1. */
+_Noreturn void pack_die_lost(const char *message);
+
+/* What to say then; both are string literals, advice begins with a blank or is "". */
+#define PACK_LOST(program, advice)                                                                 \
+    "\n" program ": a packed file cannot be read any more: it has become shorter, or its disk or " \
+    "drive failed." advice "\n"
 
 int64_t pack_count(const Pack *pack);
 int pack_resize(const Pack *pack);

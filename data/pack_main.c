@@ -21,6 +21,12 @@ static void on_signal(int number)
     stop_signal = number;
 }
 
+static void on_bus_error(int number)
+{
+    (void)number;
+    pack_die_lost(PACK_LOST("pack", ""));
+}
+
 /* A build removes what it has begun. A second signal ends the process at once. */
 static void catch_signals(void)
 {
@@ -287,7 +293,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "pack: %s\n", err.text);
         return EXIT_FAILURE;
     }
-    pack_tell_bus_errors("pack", "");
+    sigaction(SIGBUS, &(struct sigaction){.sa_handler = on_bus_error}, NULL);
     Log *log = log_open(stdout, stderr);
     Pool *pool = pool_open(options.threads);
     int rc = options.action == BUILD ? build(&options, pool, log, &err)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -48,6 +49,12 @@ static void no_shared_mapping_is_needed(void **state)
     fixture_remove_folder(root);
 }
 
+static void on_bus_error(int number)
+{
+    (void)number;
+    pack_die_lost(PACK_LOST("test", " Advice."));
+}
+
 /* Shortens the pack's file and reads all of it. Ends with 1 where that is told, and does not
  * return. */
 static void read_lost_pack(const char *root, int notes)
@@ -56,7 +63,7 @@ static void read_lost_pack(const char *root, int notes)
     dup2(notes, STDERR_FILENO);
     Pack *pack = fixture_pack(root, 32);
     Pool *pool = pool_open(2);
-    pack_tell_bus_errors("test", " Advice.");
+    signal(SIGBUS, on_bus_error);
     if (truncate(pack_path(pack), 128) != 0) {
         _exit(9);
     }

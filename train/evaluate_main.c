@@ -9,6 +9,7 @@
 #include "train/corpus.h"
 #include "train/evaluate.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +239,12 @@ static int evaluate(Evaluator *e, Err *err)
     return rc;
 }
 
+static void on_bus_error(int number)
+{
+    (void)number;
+    pack_die_lost(PACK_LOST("evaluate", " --cache_dir names another place."));
+}
+
 int main(int argc, char **argv)
 {
     Options options = {.device = "auto", .batch = 64};
@@ -248,7 +255,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "evaluate: %s\n", err.text);
         return 1;
     }
-    pack_tell_bus_errors("evaluate", " --cache_dir names another place.");
+    sigaction(SIGBUS, &(struct sigaction){.sa_handler = on_bus_error}, NULL);
     Evaluator e = {.options = &options, .log = log_open(stdout, stderr)};
     int rc = evaluate(&e, &err);
     rc = rc == 0 ? streams_check_output(&err) : rc;

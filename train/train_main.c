@@ -43,6 +43,14 @@ static void on_alarm(int number)
     _exit(STATUS_STOPPED);
 }
 
+static void on_bus_error(int number)
+{
+    (void)number;
+    pack_die_lost(PACK_LOST("train",
+                            " --cache_dir names another place; the same command with --resume goes "
+                            "on behind the last checkpoint."));
+}
+
 static void handle(int number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
@@ -61,9 +69,7 @@ static void catch_signals(void)
         }
     }
     handle(SIGALRM, on_alarm);
-    pack_tell_bus_errors("train",
-                         " --cache_dir names another place; the same command with --resume goes on "
-                         "behind the last checkpoint.");
+    handle(SIGBUS, on_bus_error);
     handle(SIGPIPE, SIG_IGN); /* `| tee` may be gone before the last checkpoint is written */
     handle(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a full disk */
 }

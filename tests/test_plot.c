@@ -121,6 +121,39 @@ static void long_labels_are_cut_to_the_page(void **state)
     free(picture.pixels);
 }
 
+static void assert_same_pictures(const Picture *one, const Picture *two)
+{
+    assert_int_equal(one->width, two->width);
+    assert_int_equal(one->height, two->height);
+    assert_memory_equal(one->pixels, two->pixels,
+                        (size_t)one->width * (size_t)one->height * sizeof *one->pixels);
+}
+
+/* Of halves of as many bytes the first has three times as many characters. What lies behind the
+ * label's end must not be seen. */
+static void labels_are_cut_within_their_ends(void **state)
+{
+    (void)state;
+    enum { HALF = 300 };
+    Picture pictures[2];
+    for (int p = 0; p < 2; p++) {
+        char *label = mem_alloc(3 * HALF + 1);
+        memset(label, 'W', HALF);
+        for (int i = 0; i < HALF; i += 3) {
+            memcpy(label + HALF + i, "\xE4\xB8\xAD", 3);
+        }
+        memset(label + 2 * HALF, p == 0 ? '0' : '1', HALF);
+        label[2 * HALF] = label[3 * HALF] = '\0';
+        const double y[] = {0.5};
+        const PlotSeries series = {.label = label, .y = y, .count = 1};
+        pictures[p] = draw_lines(&series, 1);
+        free(label);
+    }
+    assert_same_pictures(&pictures[0], &pictures[1]);
+    free(pictures[0].pixels);
+    free(pictures[1].pixels);
+}
+
 static void confusions_show_shares(void **state)
 {
     (void)state;
@@ -179,6 +212,7 @@ int main(void)
         cmocka_unit_test(lines_are_drawn_in_their_colours),
         cmocka_unit_test(a_point_between_gaps_is_seen),
         cmocka_unit_test(long_labels_are_cut_to_the_page),
+        cmocka_unit_test(labels_are_cut_within_their_ends),
         cmocka_unit_test(confusions_show_shares),
         cmocka_unit_test(errors_are_named),
     };

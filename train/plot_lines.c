@@ -170,9 +170,10 @@ static char *fit_label(cairo_t *page, const char *label)
         do {
             head--;
         } while (head > 0 && is_inside_character(label[head]));
-        do {
+        tail += label[tail] != '\0'; /* its half may have fewer characters */
+        while (is_inside_character(label[tail])) {
             tail++;
-        } while (is_inside_character(label[tail]));
+        }
         free(text);
         text = mem_format("%.*s...%s", (int)head, label, label + tail);
     }

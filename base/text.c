@@ -104,6 +104,33 @@ char *text_duration(double seconds, char text[static TEXT_DURATION_SIZE])
     return text;
 }
 
+int text_first_character(const char *text, uint32_t *point)
+{
+    /* By the number of bytes: what the lead byte holds, and the least that needs so many. */
+    static const struct {
+        unsigned char mask;
+        uint32_t least;
+    } forms[] = {{0}, {0x7F, 0}, {0x1F, 0x80}, {0x0F, 0x800}, {0x07, 0x10000}};
+    const unsigned char *c = (const unsigned char *)text;
+    int bytes = c[0] < 0x80 ? 1 : c[0] < 0xC0 ? 0 : c[0] < 0xE0 ? 2 : c[0] < 0xF0 ? 3 : 4;
+    if (bytes == 0 || c[0] >= 0xF8) {
+        return 0;
+    }
+    uint32_t value = c[0] & forms[bytes].mask;
+    for (int i = 1; i < bytes; i++) {
+        if ((c[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+        value = value << 6 | (c[i] & 0x3F);
+    }
+    bool surrogate = value >= 0xD800 && value <= 0xDFFF;
+    if (value < forms[bytes].least || value > 0x10FFFF || surrogate) {
+        return 0;
+    }
+    *point = value;
+    return bytes;
+}
+
 bool text_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

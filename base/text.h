@@ -17,6 +17,11 @@ char *text_double(double value, char text[static TEXT_DOUBLE_SIZE]);
  * "?". Writes into text and returns it. */
 char *text_duration(double seconds, char text[static TEXT_DURATION_SIZE]);
 
+/* Reads the first character of a text that is not "" as UTF-8 (RFC 3629: no overlong forms, no
+ * surrogates, nothing above U+10FFFF) into *point. Returns its bytes, 0 if it is not well-formed.
+ */
+int text_first_character(const char *text, uint32_t *point);
+
 bool text_starts_with(const char *text, const char *prefix);
 bool text_ends_with(const char *text, const char *suffix);
 

@@ -154,6 +154,29 @@ static void labels_are_cut_within_their_ends(void **state)
     free(pictures[1].pixels);
 }
 
+static void any_bytes_can_be_drawn(void **state)
+{
+    (void)state;
+    const double y[] = {0.5};
+    const PlotSeries odd[] = {{.label = "caf\xE9 \xEF\xBF\xBE", .y = y, .count = 1},
+                              {.label = "cut \xE4\xB8", .y = y, .count = 1}};
+    const PlotSeries plain[] = {{.label = "caf? ?", .y = y, .count = 1},
+                                {.label = "cut ??", .y = y, .count = 1}};
+    Picture drawn = draw_lines(odd, 2);
+    Picture expected = draw_lines(plain, 2);
+    assert_same_pictures(&drawn, &expected);
+    free(drawn.pixels);
+    free(expected.pixels);
+
+    char name[] = "\xFC";
+    char *names[] = {name};
+    const int64_t counts[] = {1};
+    Err err = {0};
+    int rc = plot_confusion(path, "\xFF", 1, names, counts, &err);
+    assert_string_equal(rc == 0 ? "" : err.text, "");
+    free(read_picture().pixels);
+}
+
 static void confusions_show_shares(void **state)
 {
     (void)state;
@@ -201,8 +224,17 @@ static void errors_are_named(void **state)
     assert_non_null(strstr(err.text, "the vertical axis would run from 1 to 1"));
     assert_int_equal(plot_confusion(path, "t", 0, names, counts, &err), -1);
     assert_non_null(strstr(err.text, "there are no classes"));
-    assert_int_equal(plot_lines(path, "\xFF", "x", "y", 0, 1, &series, 1, &err), -1);
+    /* A page of more pixels than cairo draws. */
+    enum { MANY = 2000 };
+    char **many = mem_alloc(MANY * sizeof *many);
+    int64_t *zeros = mem_zeroed((size_t)MANY * MANY, sizeof *zeros);
+    for (int i = 0; i < MANY; i++) {
+        many[i] = name;
+    }
+    assert_int_equal(plot_confusion(path, "t", MANY, many, zeros, &err), -1);
     assert_non_null(strstr(err.text, "cannot draw: "));
+    free((void *)many);
+    free(zeros);
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
@@ -213,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_point_between_gaps_is_seen),
         cmocka_unit_test(long_labels_are_cut_to_the_page),
         cmocka_unit_test(labels_are_cut_within_their_ends),
+        cmocka_unit_test(any_bytes_can_be_drawn),
         cmocka_unit_test(confusions_show_shares),
         cmocka_unit_test(errors_are_named),
     };

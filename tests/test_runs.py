@@ -375,6 +375,21 @@ class RunTest(unittest.TestCase):
         for name in ("source-predictions.csv", "target-predictions.csv"):
             self.assertEqual((outs[0] / name).read_bytes(), (outs[1] / name).read_bytes())
 
+    def test_evaluate_takes_class_names_of_any_bytes(self):
+        data = self.folder / "latin-1"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("rodeo-cache"))
+        name = b"b\xe4ll"
+        os.rename(data / "synROD/ball", os.fsencode(data / "synROD") + b"/" + name)
+        for path in (data / "synROD").glob("*.txt"):
+            path.write_bytes(path.read_bytes().replace(b"ball/", name + b"/"))
+        out = self.folder / "latin-1-evaluation"
+        result = call("evaluate", "--data_root", data, "--checkpoint", self.run_folder(self.whole), "--out", out,
+                      "--threads", 1, errors="surrogateescape")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for part in ("source", "target"):
+            self.assertTrue((out / f"{part}-confusion.png").exists())
+            self.assertIn(name, (out / f"{part}-confusion.csv").read_bytes())
+
     def test_evaluate_refuses_what_is_no_checkpoint(self):
         wrong = self.folder / "wrong.safetensors"
         wrong.write_bytes(b"nonsense")

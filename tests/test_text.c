@@ -67,12 +67,54 @@ static void prefixes_and_suffixes(void **state)
     assert_false(text_ends_with("apple.png ", ".png"));
 }
 
+static void characters_are_read_as_utf8(void **state)
+{
+    (void)state;
+    const struct {
+        const char *text;
+        int bytes;
+        uint32_t point;
+    } cases[] = {
+        {"ab", 1, 'a'},
+        {"\x7F", 1, 0x7F},
+        {"\xC2\x80", 2, 0x80},
+        {"\xDF\xBF!", 2, 0x7FF},
+        {"\xE0\xA0\x80", 3, 0x800},
+        {"\xED\x9F\xBF", 3, 0xD7FF},
+        {"\xEE\x80\x80", 3, 0xE000},
+        {"\xEF\xBF\xBF", 3, 0xFFFF},
+        {"\xF0\x90\x80\x80", 4, 0x10000},
+        {"\xF4\x8F\xBF\xBF", 4, 0x10FFFF},
+        /* Lone, cut off, overlong, a surrogate, too large, and bytes that never begin one. */
+        {"\x80", 0, 0},
+        {"\xC3", 0, 0},
+        {"\xE4\xB8", 0, 0},
+        {"\xE4\xB8z", 0, 0},
+        {"\xF0\x9F\x98", 0, 0},
+        {"\xC0\x80", 0, 0},
+        {"\xC1\xBF", 0, 0},
+        {"\xE0\x9F\xBF", 0, 0},
+        {"\xF0\x8F\xBF\xBF", 0, 0},
+        {"\xED\xA0\x80", 0, 0},
+        {"\xED\xBF\xBF", 0, 0},
+        {"\xF4\x90\x80\x80", 0, 0},
+        {"\xF8\x88\x80\x80\x80", 0, 0},
+        {"\xFF", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t point = 0;
+        assert_int_equal(text_first_character(cases[i].text, &point), cases[i].bytes);
+        assert_int_equal(point, cases[i].point);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(doubles_are_spelled_as_python_does),
         cmocka_unit_test(durations_read_well),
         cmocka_unit_test(prefixes_and_suffixes),
+        cmocka_unit_test(characters_are_read_as_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,14 @@
 #include "train/plot_draw.h"
 
 #include "base/atomic_file.h"
+#include "base/mem.h"
+#include "base/text.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const char font[] = "DejaVu Sans"; /* fontconfig takes another one where it is missing */
 
@@ -71,11 +77,31 @@ void plot_set_colour(cairo_t *page, Colour colour)
     cairo_set_source_rgb(page, colour.r, colour.g, colour.b);
 }
 
+/* Where a byte is no UTF-8, or a character is one that Unicode keeps out of texts, cairo would draw
+ * nothing on the page any more: a question mark stands there instead. A new string. */
+static char *drawable(const char *text)
+{
+    char *copy = mem_string(text);
+    char *to = copy;
+    for (int bytes; *text; text += bytes) {
+        uint32_t point = 0;
+        bytes = text_first_character(text, &point);
+        bool kept = bytes > 0 && (point & 0xFFFE) != 0xFFFE && (point < 0xFDD0 || point > 0xFDEF);
+        bytes = bytes > 0 ? bytes : 1;
+        memcpy(to, kept ? text : "?", kept ? (size_t)bytes : 1);
+        to += kept ? bytes : 1;
+    }
+    *to = '\0';
+    return copy;
+}
+
 double plot_text_width(cairo_t *page, double size, const char *text)
 {
     cairo_text_extents_t extents;
+    char *drawn = drawable(text);
     cairo_set_font_size(page, size);
-    cairo_text_extents(page, text, &extents);
+    cairo_text_extents(page, drawn, &extents);
+    free(drawn);
     return extents.x_advance;
 }
 
@@ -92,7 +118,9 @@ void plot_text(cairo_t *page, double x, double y, double size, Align align, doub
                   : align == ALIGN_CENTRE ? -width / 2
                                           : -width,
                   size * 0.36);
-    cairo_show_text(page, text);
+    char *drawn = drawable(text);
+    cairo_show_text(page, drawn);
+    free(drawn);
     cairo_restore(page);
 }
 

@@ -22,6 +22,8 @@ int plot_finish_page(cairo_t *page, const char *path, Err *err);
 
 void plot_set_colour(cairo_t *page, Colour colour);
 
+/* A text may be any bytes: what is no UTF-8 is drawn as question marks. */
+
 double plot_text_width(cairo_t *page, double size, const char *text);
 
 /* Draws text, of this font size, turned by angle (radians, clockwise) around (x, y). */

@@ -184,44 +184,14 @@ static int refuse(const Setting *setting, const char *label, const char *text, E
                    label, text, setting->initial ? " that is not empty" : "");
 }
 
-/* Bytes of the UTF-8 sequence that `lead` begins; 0 if none begins so. */
-static int sequence_length(unsigned char lead)
-{
-    if (lead < 0x80) {
-        return 1;
-    }
-    if (lead >= 0xC2 && lead <= 0xDF) {
-        return 2;
-    }
-    if ((lead & 0xF0) == 0xE0) {
-        return 3;
-    }
-    return lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
-}
-
-/* Well-formed UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
- */
 static bool is_utf8(const char *text)
 {
-    const unsigned char *c = (const unsigned char *)text;
-    while (*c) {
-        int length = sequence_length(c[0]);
-        if (length == 0) {
-            return false;
-        }
-        for (int i = 1; i < length; i++) {
-            if ((c[i] & 0xC0) != 0x80) {
-                return false;
-            }
-        }
-        bool overlong = (c[0] == 0xE0 && c[1] < 0xA0) || (c[0] == 0xF0 && c[1] < 0x90);
-        bool surrogate = c[0] == 0xED && c[1] >= 0xA0;
-        if (overlong || surrogate || (c[0] == 0xF4 && c[1] >= 0x90)) {
-            return false;
-        }
-        c += length;
+    uint32_t point;
+    int bytes = 1;
+    for (; *text && bytes > 0; text += bytes) {
+        bytes = text_first_character(text, &point);
     }
-    return true;
+    return bytes > 0;
 }
 
 static bool is_choice(const char *choices, const char *word)

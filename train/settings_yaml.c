@@ -208,18 +208,14 @@ int settings_read_yaml(Settings *settings, const char *path, Err *err)
 static void write_quoted(FILE *out, const char *text)
 {
     fputc('"', out);
-    for (const unsigned char *c = (const unsigned char *)text; *c;) {
+    uint32_t point = 0;
+    for (const char *c = text; *c; c += text_first_character(c, &point)) {
         if (*c >= 0x20 && *c < 0x7F) {
             fprintf(out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-            c++;
-            continue;
+        } else {
+            text_first_character(c, &point);
+            fprintf(out, "\\U%08X", (unsigned)point);
         }
-        unsigned lead = *c++;
-        unsigned point = lead < 0x80 ? lead : lead & (lead < 0xE0 ? 0x1F : lead < 0xF0 ? 0x0F : 7);
-        while ((*c & 0xC0) == 0x80) {
-            point = point << 6 | (*c++ & 0x3F);
-        }
-        fprintf(out, "\\U%08X", point);
     }
     fputc('"', out);
 }

@@ -297,6 +297,21 @@ class RunTest(unittest.TestCase):
         self.assertIn("falling back", result.stderr)
         self.assertEqual({path.name for path in folder.iterdir()}, before)
 
+    def test_dump_plan_refuses_paths_that_json_cannot_hold(self):
+        place = os.fsencode(self.folder) + b"/caf\xe9"
+        os.mkdir(place)
+        os.symlink(self.data, place + b"/linked")
+        shutil.copytree(os.fsencode(self.data), place + b"/copied")
+        for data, fine in (("linked", True), ("copied", False)):
+            with self.subTest(data=data):
+                result = self.train(self.folder / "no-utf-8", "--dump_plan", f"plan-{data}", "--steps", 1, data=data,
+                                    cwd=place, errors="surrogateescape")
+                self.assertEqual(os.path.exists(place + f"/plan-{data}/plan.jsonl".encode()), fine)
+                if fine:
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                else:
+                    self.assert_one_line(result, os.fsdecode(place) + "/copied/", "the path is not UTF-8")
+
     def test_two_damaged_checkpoints_are_refused(self):
         logdir = self.copy_of_whole("both-damaged")
         for path in self.run_folder(logdir).glob("checkpoint.safetensors*"):

@@ -56,7 +56,7 @@ static int write_line(Dump *d, json_t *object, Err *err)
     char *text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     if (!text) {
-        return err_set(err, "the plan cannot be written: a path is not UTF-8");
+        fatal("out of memory: could not write a plan");
     }
     int rc = atomic_file_write(&d->file, text, strlen(text), err);
     free(text);
@@ -115,23 +115,31 @@ static int step_group_list(const NetStep *step, Group groups[static 4])
     return count;
 }
 
-/* A picture's path from the root of the file system. */
-static json_t *picture_path(const PairList *list, const char *path)
+/* A picture's path from the root of the file system. NULL and err if JSON cannot hold it. */
+static json_t *picture_path(const PairList *list, const char *path, Err *err)
 {
     char *joined = path_join(list->folder, path);
     char *whole = realpath(joined, NULL);
     json_t *text = json_string(whole ? whole : joined);
+    if (!text) {
+        err_set(err, "%s: a plan cannot name this picture: the path is not UTF-8",
+                whole ? whole : joined);
+    }
     free(whole);
     free(joined);
     return text;
 }
 
-static json_t *pair_object(const PairList *list, const PairPlan *plan)
+/* NULL and err as picture_path. */
+static json_t *pair_object(const PairList *list, const PairPlan *plan, Err *err)
 {
     const Pair *pair = &list->pairs[plan->index];
     json_t *object = checked(json_object());
-    json_object_set_new(object, "rgb", picture_path(list, pair->path[RGB]));
-    json_object_set_new(object, "depth", picture_path(list, pair->path[DEPTH]));
+    if (json_object_set_new(object, "rgb", picture_path(list, pair->path[RGB], err)) != 0 ||
+        json_object_set_new(object, "depth", picture_path(list, pair->path[DEPTH], err)) != 0) {
+        json_decref(object);
+        return NULL;
+    }
     set_integer(object, "label", plan->label);
     set_integer(object, "top", plan->top);
     set_integer(object, "left", plan->left);
@@ -141,7 +149,8 @@ static json_t *pair_object(const PairList *list, const PairPlan *plan)
     return object;
 }
 
-static json_t *group_objects(const Trainer *t, const Batch *batch)
+/* NULL and err as picture_path. */
+static json_t *group_objects(const Trainer *t, const Batch *batch, Err *err)
 {
     Group groups[4];
     int count = step_group_list(&t->net->step, groups);
@@ -150,7 +159,12 @@ static json_t *group_objects(const Trainer *t, const Batch *batch)
         json_t *pairs = checked(json_array());
         for (int i = 0; i < batch->batch; i++) {
             const PairPlan *plan = &batch->plan[g * batch->batch + i];
-            json_array_append_new(pairs, pair_object(&t->corpus.list[groups[g].set], plan));
+            const PairList *list = &t->corpus.list[groups[g].set];
+            if (json_array_append_new(pairs, pair_object(list, plan, err)) != 0) {
+                json_decref(pairs);
+                json_decref(array);
+                return NULL;
+            }
         }
         json_array_append_new(
             array, checked(json_pack("{s:s, s:o}", "loader", groups[g].name, "pairs", pairs)));
@@ -197,16 +211,22 @@ static int dump_step(Dump *d, const Batch *batch, int64_t epoch, Err *err)
 {
     Trainer *t = d->trainer;
     int64_t number = t->state.steps + d->steps;
+    json_t *groups = group_objects(t, batch, err);
+    if (!groups) {
+        return -1;
+    }
     double loss_scale = step_loss_scale(t->step).scale;
     step_run(t->step, batch, (uint64_t)number);
     StepResult result = step_result(t->step);
     if (result.skipped) {
+        json_decref(groups);
         return err_set(err, "step %lld overflowed half precision: use --precision fp32 or bf16",
                        (long long)d->steps + 1);
     }
     json_t *norms = gradient_norms(d, loss_scale > 0 ? loss_scale : 1, err);
     if (!norms || check_finite(&result, d->steps, err) != 0) {
         json_decref(norms);
+        json_decref(groups);
         return -1;
     }
     json_t *losses = checked(json_object());
@@ -218,7 +238,7 @@ static int dump_step(Dump *d, const Batch *batch, int64_t epoch, Err *err)
     set_integer(object, "step", ++d->steps);
     set_integer(object, "epoch", epoch);
     set_integer(object, "dropout_step", number);
-    json_object_set_new(object, "groups", group_objects(t, batch));
+    json_object_set_new(object, "groups", groups);
     json_object_set_new(object, "losses", losses);
     json_object_set_new(object, "gradient_norms", norms);
     progress_advance(d->progress, t->settings->batch_size, NULL);

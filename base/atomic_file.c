@@ -38,8 +38,11 @@ static bool is_no_file(const char *path)
 
 int atomic_file_open(AtomicFile *file, const char *path, Err *err)
 {
+    *file = (AtomicFile){.fd = -1};
+    if (path[0] == '\0') {
+        return err_set(err, "an empty file name was given");
+    }
     if (is_no_file(path)) {
-        *file = (AtomicFile){.fd = -1};
         return err_set(err, "%s: is a folder or a device, not a file: name a file", path);
     }
     *file =

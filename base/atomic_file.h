@@ -28,7 +28,7 @@ typedef struct {
 } AtomicFile;
 
 /* Creates PATH.tmp (replacing one that an earlier crash left). What stands at PATH and is no file,
- * such as a device, is refused. */
+ * such as a device, is refused, and so is an empty PATH. */
 int atomic_file_open(AtomicFile *file, const char *path, Err *err);
 
 /* Appends bytes. Small pieces are gathered first, so that a file of many of them is not a call to

@@ -263,6 +263,11 @@ static void what_is_no_file_is_not_replaced(void **state)
     assert_true(path_is_folder(place->path));
     assert_false(path_is_file(place->temporary));
     assert_int_equal(rmdir(place->path), 0);
+
+    AtomicFile file;
+    assert_int_equal(atomic_file_open(&file, "", &err), -1);
+    assert_string_equal(err.text, "an empty file name was given");
+    atomic_file_abort(&file);
 }
 
 /* The data must be on the disk before it gets its name, and the name before success is reported. */

@@ -20,7 +20,8 @@
 
 #include <cmocka.h>
 
-static const char *const records[] = {"checkpoint.safetensors",
+static const char *const records[] = {"bad-step.txt",
+                                      "checkpoint.safetensors",
                                       "checkpoint.safetensors.old",
                                       "config.yaml",
                                       "events.out.tfevents.1700000000.host.1.0",

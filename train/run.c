@@ -62,7 +62,7 @@ static bool is_record(const char *name)
 {
     return strstr(name, "tfevents") || text_starts_with(name, "checkpoint.safetensors") ||
            text_starts_with(name, "weights-epoch-") || strcmp(name, "metrics.jsonl") == 0 ||
-           strcmp(name, "config.yaml") == 0;
+           strcmp(name, "config.yaml") == 0 || strcmp(name, "bad-step.txt") == 0;
 }
 
 static int move_record(const char *from, const char *aside, Err *err)

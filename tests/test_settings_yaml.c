@@ -14,14 +14,19 @@
 
 #include <cmocka.h>
 
-static char *write_file(const char *content)
+static char *write_bytes(const char *content, size_t bytes)
 {
     char *path = mem_string("/tmp/rodeo-settings-XXXXXX");
     int fd = mkstemp(path);
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, content, strlen(content)), (ssize_t)strlen(content));
+    assert_int_equal(write(fd, content, bytes), (ssize_t)bytes);
     assert_int_equal(close(fd), 0);
     return path;
+}
+
+static char *write_file(const char *content)
+{
+    return write_bytes(content, strlen(content));
 }
 
 static int read_text(Settings *settings, const char *yaml, char **path, Err *err)
@@ -71,9 +76,25 @@ static void errors_name_file_and_line(void **state)
                                           "values are not allowed in this context)");
     assert_refused("lr: 1\nsuffix: \"x\n",
                    ":2: not a line 'setting: value' (libyaml: found unexpected end of stream)");
+    assert_refused("? lr\n: -1\n", ": lr: '-1' is not allowed: give a number of at least 0.0");
     assert_refused("- lr\n", ": not a YAML file of lines 'setting: value' (Expecting MAPPING, got "
                              "event: SEQUENCE_START)");
     assert_refused("lr: 1\n---\nlr: 2\n", ":2: a second document begins here ('---'): keep one");
+}
+
+/* What stands behind it must not be left out in silence. */
+static void a_zero_byte_is_an_error(void **state)
+{
+    (void)state;
+    static const char content[] = "epochs: 3\n\0lr: -5\n";
+    char *path = write_bytes(content, sizeof content - 1);
+    Settings settings = settings_default();
+    Err err = {0};
+    assert_int_equal(settings_read_yaml(&settings, path, &err), -1);
+    assert_non_null(strstr(err.text, ": not a text file: it holds a zero byte"));
+    settings_free(&settings);
+    unlink(path);
+    free(path);
 }
 
 static void a_missing_file_is_an_error(void **state)
@@ -224,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_name_file_and_line),
+        cmocka_unit_test(a_zero_byte_is_an_error),
         cmocka_unit_test(a_missing_file_is_an_error),
         cmocka_unit_test(an_empty_file_changes_nothing),
         cmocka_unit_test(the_command_line_wins_over_the_file),

@@ -154,7 +154,8 @@ static int take_values(Settings *settings, char *const *values, const char *path
     const Setting *setting;
     for (size_t i = 0; (setting = setting_at(i)); i++) {
         if (values[i] && setting_parse(settings, setting, setting->name, values[i], err) != 0) {
-            return err_context(err, "%s:%u", path, find_key(yaml, setting->name, 1));
+            unsigned line = find_key(yaml, setting->name, 1);
+            return line ? err_context(err, "%s:%u", path, line) : err_context(err, "%s", path);
         }
     }
     return 0;
@@ -197,8 +198,15 @@ int settings_parse_yaml(Settings *settings, const char *yaml, const char *name, 
 
 int settings_read_yaml(Settings *settings, const char *path, Err *err)
 {
-    char *yaml = path_read(path, NULL, err);
-    int rc = yaml ? settings_parse_yaml(settings, yaml, path, err) : -1;
+    size_t bytes;
+    char *yaml = path_read(path, &bytes, err);
+    int rc = yaml ? 0 : -1;
+    if (rc == 0 && strlen(yaml) != bytes) {
+        rc = err_set(err, "%s: not a text file: it holds a zero byte", path);
+    }
+    if (rc == 0) {
+        rc = settings_parse_yaml(settings, yaml, path, err);
+    }
     free(yaml);
     return rc;
 }

@@ -16,7 +16,7 @@
 #define CHECKSUM_MARK    "rodeo-xxh3:" /* in front of the digits */
 #define CHECKSUM_DIGITS  16
 #define CHECKSUM_MISSING "0000000000000000"
-#define HEADER_MAX       100000000u
+#define HEADER_MAX       100000000u /* that readers in other languages take */
 
 struct SafeFile {
     char *content;
@@ -361,6 +361,12 @@ static char *make_header(const SafeTensor *tensors, int count, const SafeMetadat
         fatal("out of memory: could not write a safetensors header");
     }
     uint64_t length = (strlen(text) + 7) / 8 * 8;
+    if (length > HEADER_MAX) {
+        err_set(err, "its header would have %" PRIu64 " bytes, and readers take no more than %u",
+                length, HEADER_MAX);
+        free(text);
+        return NULL;
+    }
     *bytes = sizeof length + (size_t)length;
     char *whole = mem_alloc(*bytes);
     memcpy(whole, &length, sizeof length);

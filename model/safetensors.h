@@ -55,8 +55,9 @@ const SafeTensor *safetensors_find(const SafeFile *file, const char *name);
 const char *safetensors_metadata(const SafeFile *file, const char *key);
 
 /* Writes a file through a temporary one. backup: where the file that stands there goes, or NULL.
- * The checksum is added to the metadata. Fails where metadata is not UTF-8 or the disk refuses; the
- * file that stands there is then untouched. */
+ * The checksum is added to the metadata. Fails where metadata is not UTF-8, the header would be
+ * longer than readers take (100,000,000 bytes), or the disk refuses; the file that stands there is
+ * then untouched. */
 int safetensors_write(const char *path, const char *backup, const SafeTensor *tensors, int count,
                       const SafeMetadata *metadata, int metadata_count, Err *err);
 

@@ -146,6 +146,30 @@ static void metadata_must_be_utf8(void **state)
     assert_true(place_is_accepted(place));
 }
 
+/* What no reader takes must not push out the file before. */
+static void a_header_is_no_longer_than_readers_take(void **state)
+{
+    enum { MOST = 100000000 };
+    const Place *place = *state;
+    char *value = mem_alloc(MOST + 1);
+    memset(value, 'x', MOST);
+    value[MOST] = '\0';
+    SafeMetadata metadata = {"metrics", value};
+    samples_write(place);
+    Err err = {""};
+    assert_int_equal(safetensors_write(place->path, place->backup, NULL, 0, &metadata, 1, &err),
+                     -1);
+    assert_non_null(strstr(err.text, place->path));
+    assert_non_null(strstr(err.text, "and readers take no more than 100000000"));
+    assert_true(place_is_accepted(place));
+    assert_false(path_is_file(place->backup));
+
+    value[MOST - 100] = '\0';
+    assert_int_equal(safetensors_write(place->path, NULL, NULL, 0, &metadata, 1, &err), 0);
+    assert_true(place_is_accepted(place));
+    free(value);
+}
+
 #define UNIT_TEST(test) cmocka_unit_test_setup_teardown(test, place_open, place_close)
 
 int main(void)
@@ -158,6 +182,7 @@ int main(void)
         UNIT_TEST(the_file_before_is_kept_as_backup),
         UNIT_TEST(a_failed_write_leaves_the_old_file),
         UNIT_TEST(metadata_must_be_utf8),
+        UNIT_TEST(a_header_is_no_longer_than_readers_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

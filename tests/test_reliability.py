@@ -5,6 +5,7 @@ Usage: test_reliability.py BUILD_FOLDER. Needs Python's standard library only.
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -257,6 +258,18 @@ class ReliabilityTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("threads 2 instead of 1: from here on results are rounded differently",
                       result.stderr)
+
+    def test_pretrained_weights_that_come_too_late_are_told(self):
+        logdir = self.copy_of_stopped("late-weights")
+        folder = run_files.run_folder(logdir)
+        for last in (3, 4):
+            folder = folder.rename(folder.with_name(re.sub("epoches=.", f"epoches={last}", folder.name)))
+            result = self.train(logdir, "--resume", "--epochs", last, "--pretrained", "weights.pth")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("warning: --pretrained weights.pth does not count", result.stderr)
+            self.assertIn("it began with --pretrained none", result.stderr)
+            self.assertIn('pretrained: "none"\n', (folder / "config.yaml").read_text())
+        self.assert_equals_whole(logdir)
 
     def test_settings_that_may_not_change(self):
         logdir = self.copy_of_stopped("fixed")

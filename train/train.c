@@ -109,7 +109,7 @@ static int stopped_while_opening(Trainer *t, const Err *err)
     return 1;
 }
 
-int train_run(const Settings *settings, volatile const int *stop, Log *log, Err *err)
+int train_run(Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
     Trainer trainer;
     int rc = trainer_open(&trainer, settings, stop, log, err);

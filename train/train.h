@@ -8,9 +8,9 @@
 
 /* Trains as the settings say. *stop is polled between steps: when it becomes non-zero (a signal's
  * number), or when settings->max_hours are nearly over, the run writes a checkpoint and ends early.
- * Returns 0 when all epochs are done, 1 when stopped, -1 with err filled when something is wrong,
- * which includes a last checkpoint that cannot be written; the last good checkpoint is intact in
- * every case. */
-int train_run(const Settings *settings, volatile const int *stop, Log *log, Err *err);
+ * Where a run goes on, settings->pretrained becomes what it began with. Returns 0 when all epochs
+ * are done, 1 when stopped, -1 with err filled when something is wrong, which includes a last
+ * checkpoint that cannot be written; the last good checkpoint is intact in every case. */
+int train_run(Settings *settings, volatile const int *stop, Log *log, Err *err);
 
 #endif

@@ -134,6 +134,25 @@ static int check_same_run(const Trainer *t, const CheckpointState *state, const 
     return 0;
 }
 
+/* Only a run's start looks at --pretrained: its record keeps what it began with, and whoever asks
+ * for other weights now must not believe that they count. */
+static void keep_pretrained(const Trainer *t, const Settings *saved)
+{
+    char **wanted = &t->settings->pretrained;
+    if (strcmp(*wanted, saved->pretrained) == 0) {
+        return;
+    }
+    if (strcmp(*wanted, "none") != 0) {
+        log_warning(t->log,
+                    "--pretrained %s does not count: the run goes on from its checkpoint, and it "
+                    "began with --pretrained %s. For these weights start over without --resume, or "
+                    "name a new run with --suffix.",
+                    *wanted, saved->pretrained);
+    }
+    free(*wanted);
+    *wanted = mem_string(saved->pretrained);
+}
+
 static void tell_rounding(const Trainer *t, const CheckpointState *state, const Settings *saved)
 {
     static const char from_here[] = "from here on results are rounded differently, so the run is "
@@ -169,6 +188,7 @@ static int restore(Trainer *t, SafeFile *file, Err *err)
         rc = weights_restore(t->net, file, true, err);
     }
     if (rc == 0) {
+        keep_pretrained(t, &saved);
         tell_rounding(t, &state, &saved);
         state.data = t->state.data;
         memcpy(state.device, t->state.device, sizeof state.device);
@@ -341,7 +361,7 @@ static int begin(Trainer *t, Err *err)
 
 /* The data's lists come first, so that a wrong data root leaves no run folder behind; the pictures
  * come after the folder, so that nothing is packed for a run that cannot write its results. */
-int trainer_open(Trainer *t, const Settings *settings, volatile const int *stop, Log *log, Err *err)
+int trainer_open(Trainer *t, Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
     double limit = settings->max_hours > 0 ? settings->max_hours * 3600 : INFINITY;
     *t = (Trainer){

@@ -12,7 +12,7 @@
 #include "train/step.h"
 
 typedef struct {
-    const Settings *settings;
+    Settings *settings;
     volatile const int *stop;
     double deadline; /* clock_seconds() by which the last checkpoint must be written; INFINITY */
     Log *log;
@@ -35,7 +35,7 @@ typedef struct {
 /* Gets a run ready: folder, data, device, network, and where it goes on (checkpoint, pretrained or
  * random weights). With --dump_plan the run's folder is read, if it is there, but not touched.
  * trainer_close is to be called in any case. */
-int trainer_open(Trainer *trainer, const Settings *settings, volatile const int *stop, Log *log,
+int trainer_open(Trainer *trainer, Settings *settings, volatile const int *stop, Log *log,
                  Err *err);
 void trainer_close(Trainer *trainer);
 

@@ -13,6 +13,10 @@ char *path_join(const char *folder, const char *name);
 bool path_is_file(const char *path);
 bool path_is_folder(const char *path);
 
+/* Whether nothing stands there. A link that leads nowhere is something, and so is what cannot be
+ * looked at, as on a drive that fails: nobody may take its place for free. */
+bool path_is_free(const char *path);
+
 /* Creates a folder and what is missing above it. A folder that is there already is fine. */
 int path_make_folders(const char *path, Err *err);
 

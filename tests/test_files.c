@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -504,6 +505,29 @@ static void folder_errors_name_the_reason(void **state)
     free(reason);
 }
 
+static void only_what_is_surely_not_there_is_free(void **state)
+{
+    const Place *place = *state;
+    place_reset(place);
+    assert_false(path_is_free(place->path));
+    assert_false(path_is_free(place->folder));
+    assert_true(path_is_free(place->backup));
+    char *below = path_join(place->path, "below");
+    assert_true(path_is_free(below));
+    assert_int_equal(symlink(below, place->backup), 0);
+    assert_false(path_is_file(place->backup));
+    assert_false(path_is_free(place->backup));
+    assert_int_equal(unlink(place->backup), 0);
+    /* Not that there is none, but that it cannot be looked for. */
+    char name[NAME_MAX + 2];
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    char *too_long = path_join(place->folder, name);
+    assert_false(path_is_free(too_long));
+    free(too_long);
+    free(below);
+}
+
 static void reading_reports_what_is_wrong(void **state)
 {
     const Place *place = *state;
@@ -538,6 +562,7 @@ int main(void)
         cmocka_unit_test(joining_puts_one_slash),
         IN_FOLDER(folders_are_made_with_what_is_above),
         IN_FOLDER(folder_errors_name_the_reason),
+        IN_FOLDER(only_what_is_surely_not_there_is_free),
         IN_FOLDER(reading_reports_what_is_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -322,6 +322,47 @@ class ReliabilityTest(unittest.TestCase):
         self.assertIn("epoches=4", result.stderr)
         self.assertIn("another number of epochs", result.stderr)
 
+    def test_a_checkpoint_out_of_reach_is_no_start(self):
+        """On a drive that is not there now, behind a link: it must be neither passed over nor replaced."""
+        logdir = self.copy_of_stopped("out-of-reach")
+        folder = run_files.run_folder(logdir)
+        drive = self.folder / "drive"
+        away = self.folder / "away"
+        drive.mkdir()
+        for path in list(folder.glob("checkpoint.safetensors*")):
+            shutil.move(path, drive)
+            path.symlink_to(drive / path.name)
+        drive.rename(away)
+        metrics = (folder / "metrics.jsonl").read_bytes()
+        result = self.train(logdir, "--resume", "--epochs", 4)
+        self.assert_refused(result, "can be used", "No such file or directory", "without --resume")
+        self.assertEqual((folder / "metrics.jsonl").read_bytes(), metrics)
+        away.rename(drive)
+        result = self.train(logdir, "--resume", "--epochs", 4)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assert_equals_whole(logdir)
+
+    def test_a_pytorch_checkpoint_out_of_reach_is_no_start(self):
+        logdir = self.copy_of_stopped("pytorch-out-of-reach")
+        folder = run_files.run_folder(logdir)
+        for path in list(folder.glob("checkpoint.safetensors*")):
+            path.unlink()
+        (folder / "checkpoint.pth").symlink_to(self.folder / "nowhere")
+        self.assert_refused(self.train(logdir, "--resume", "--epochs", 4), "checkpoint.pth",
+                            "No such file or directory")
+
+    def test_starting_over_moves_links_to_checkpoints(self):
+        logdir = self.copy_of_stopped("links")
+        folder = run_files.run_folder(logdir)
+        for path in list(folder.glob("checkpoint.safetensors*")):
+            path.unlink()
+            path.symlink_to(self.folder / "nowhere")
+        result = self.train(logdir, "--epochs", 4)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        aside = list(folder.glob("until-*/checkpoint.safetensors*"))
+        self.assertTrue(aside and all(path.is_symlink() for path in aside), aside)
+        self.assert_equals_whole(logdir)
+
     # ---- records ----
 
     def test_torn_files_are_mended(self):

@@ -181,7 +181,7 @@ int checkpoint_history(const SafeFile *file, const char *metrics_path, MetricsHi
         return err_set(err, "the checkpoint has no sound entry rodeo.metrics");
     }
     if (read_state(file, true, &state, err) != 0 ||
-        (path_is_file(metrics_path) && metrics_read(metrics_path, history, err) != 0)) {
+        (!path_is_free(metrics_path) && metrics_read(metrics_path, history, err) != 0)) {
         return -1;
     }
     while (history->count > 0 && history->epoch[history->count - 1].epoch > state.epoch) {
@@ -238,7 +238,7 @@ int64_t checkpoint_kept_epoch(const char *name)
 static bool has(const char *folder, const char *name)
 {
     char *path = path_join(folder, name);
-    bool there = path_is_file(path);
+    bool there = !path_is_free(path);
     free(path);
     return there;
 }

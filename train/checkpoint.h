@@ -43,7 +43,7 @@ char *checkpoint_kept_path(const char *folder, int64_t epoch);
 /* The epoch of a name that checkpoint_kept_path made, 0 for any other name. */
 int64_t checkpoint_kept_epoch(const char *name);
 
-/* Whether the folder holds a checkpoint, newest or old. */
+/* Whether the folder holds a checkpoint, newest or old; also one that cannot be read. */
 bool checkpoint_exists(const char *folder);
 
 /* Opens the newest checkpoint of a run folder that is whole: falls back to the old one, with a

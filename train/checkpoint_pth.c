@@ -19,7 +19,7 @@ static char *find(const char *folder)
     static const char *const names[] = {NEWEST, OLD};
     for (int i = 0; i < 2; i++) {
         char *path = path_join(folder, names[i]);
-        if (path_is_file(path)) {
+        if (!path_is_free(path)) {
             return path;
         }
         free(path);
@@ -45,7 +45,7 @@ static int open_whole(const char *folder, PthCheckpoint *checkpoint, char **path
         return 0;
     }
     char *old = path_join(folder, OLD);
-    if (strcmp(*path, old) == 0 || !path_is_file(old)) {
+    if (strcmp(*path, old) == 0 || path_is_free(old)) {
         free(old);
         return -1;
     }

@@ -102,7 +102,7 @@ static int move_records(const char *folder, const char *aside, Err *err)
     char *last[2] = {checkpoint_old_path(folder), checkpoint_path(folder)};
     int rc = move_others(folder, aside, last, err);
     for (int i = 0; i < 2; i++) {
-        if (rc == 0 && path_is_file(last[i])) {
+        if (rc == 0 && !path_is_free(last[i])) {
             rc = move_record(last[i], aside, err);
         }
         free(last[i]);

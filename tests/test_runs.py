@@ -405,6 +405,24 @@ class RunTest(unittest.TestCase):
             self.assertTrue((out / f"{part}-confusion.png").exists())
             self.assertIn(name, (out / f"{part}-confusion.csv").read_bytes())
 
+    def test_evaluate_names_classes_that_were_not_trained(self):
+        """Class 1 has no pictures in the training set, class 2 nowhere: what was class 2 is class 3."""
+        data = self.folder / "gaps"
+        shutil.copytree(self.data, data, ignore=shutil.ignore_patterns("rodeo-cache"))
+        for path in (*data.glob("synROD/*.txt"), *data.glob("ROD/*.txt")):
+            lines = [re.sub(" 2$", " 3", line) for line in path.read_text().splitlines()]
+            lines = [line for line in lines if "train" not in path.name or not line.endswith(" 1")]
+            path.write_text("\n".join(lines) + "\n")
+        logdir = self.folder / "gaps-log"
+        self.assertEqual(self.train(logdir, "--epochs", 1, data=data).returncode, 0)
+        run = self.run_folder(logdir)
+        result = call("evaluate", "--data_root", data, "--checkpoint", run, "--threads", 1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = (run / "evaluation/target-confusion.csv").read_text().splitlines()
+        self.assertEqual(lines[0], "true class,apple,ball,class 2,banana")
+        self.assertEqual([line.split(",")[0] for line in lines[1:]], ["apple", "ball", "class 2", "banana"])
+        self.assertIn("  ball  ", result.stdout)
+
     def test_evaluate_refuses_what_is_no_checkpoint(self):
         wrong = self.folder / "wrong.safetensors"
         wrong.write_bytes(b"nonsense")

@@ -39,10 +39,41 @@ static int check_labels(const PairList *list, int classes, const char *source, E
     return 0;
 }
 
+/* Gives the classes that have no name yet those that they have in a list. */
+static void take_names(Corpus *corpus, const PairList *list)
+{
+    char **names = pairs_class_names(list);
+    for (int c = 0; c < list->classes; c++) {
+        if (c < corpus->classes && corpus->class_names[c][0] == '\0') {
+            free(corpus->class_names[c]);
+            corpus->class_names[c] = names[c];
+        } else {
+            free(names[c]);
+        }
+    }
+    free(names);
+}
+
+/* The training set's names; a class without pictures in it has its name in another set, or a
+ * number. */
+static void name_classes(Corpus *corpus)
+{
+    corpus->class_names = pairs_class_names(&corpus->list[CORPUS_SOURCE_TRAIN]);
+    for (int set = CORPUS_SOURCE_TRAIN + 1; set < CORPUS_SETS; set++) {
+        take_names(corpus, &corpus->list[set]);
+    }
+    for (int c = 0; c < corpus->classes; c++) {
+        if (corpus->class_names[c][0] == '\0') {
+            free(corpus->class_names[c]);
+            corpus->class_names[c] = mem_format("class %d", c);
+        }
+    }
+}
+
 static int check_lists(Corpus *corpus, const CorpusSettings *settings, Err *err)
 {
     corpus->classes = corpus->list[CORPUS_SOURCE_TRAIN].classes;
-    corpus->class_names = pairs_class_names(&corpus->list[CORPUS_SOURCE_TRAIN]);
+    name_classes(corpus);
     for (int set = 0; set < CORPUS_SETS; set++) {
         if (check_labels(&corpus->list[set], corpus->classes, settings->source, err) != 0) {
             return -1;

@@ -23,7 +23,7 @@ typedef struct {
     Pack *pack[CORPUS_SETS];
     Store *store;       /* where the packs' pictures are; NULL before corpus_place */
     int classes;        /* of the source training set; 0: its list is not known yet */
-    char **class_names; /* [classes] */
+    char **class_names; /* [classes], none of them empty */
 } Corpus;
 
 /* Reads and checks the lists. err: the first thing that is wrong with the data root, as pairs.h

@@ -93,8 +93,16 @@ class GpuRunsTest(unittest.TestCase):
         tries = (self.folder / f"stopped-{i}" for i in range(10))
         logdir = next((logdir for logdir in tries if self.stop_in_second_epoch(logdir) == STOPPED), None)
         self.assertIsNotNone(logdir, "no run could be stopped in its second epoch")
-        self.assert_fine(run("train", *self.arguments(logdir, "--resume")))
+        stopped = self.folder / "stopped-half"
+        shutil.copytree(logdir, stopped)
+        result = run("train", *self.arguments(logdir, "--resume", "--threads", 1))
+        self.assert_fine(result)
+        self.assertNotIn("rounded differently", result.stderr)
         self.assert_equals_whole(logdir)
+        result = run("train", *self.arguments(stopped, "--resume"), "--precision", "fp32")
+        self.assert_fine(result)
+        self.assertRegex(result.stderr, '(?m)^The run goes on with the device "(cuda, .+), fp32" instead of '
+                                        r'"\1, fp16": from here on results are rounded differently')
 
     def predictions(self, device, precision):
         out = self.folder / f"evaluation-{device}-{precision}"

@@ -3,6 +3,7 @@
 Usage: test_reliability.py BUILD_FOLDER. Needs Python's standard library only.
 """
 import fcntl
+import json
 import os
 import pathlib
 import re
@@ -254,10 +255,41 @@ class ReliabilityTest(unittest.TestCase):
         self.assertNotIn("rounded differently", result.stderr)
 
     def test_changed_rounding_is_told(self):
-        result = self.train(self.copy_of_stopped("threads"), "--resume", "--epochs", 4, "--threads", 2)
+        """Threads round; by default there is one a core, so another machine's cores do."""
+        for number, threads in ((2, 2), (0, len(os.sched_getaffinity(0)))):
+            with self.subTest(number=number):
+                result = self.train(self.copy_of_stopped(f"threads-{number}"), "--resume", "--epochs", 4,
+                                    "--threads", number)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                told = re.search(f'device "(.+), {threads} threads" instead of "\\1, 1 thread": from here on results '
+                                 "are rounded differently", result.stderr)
+                self.assertEqual(told is not None, threads > 1, result.stderr)
+
+    def resume_as_from(self, device):
+        """What is said where the checkpoint names this device. (Without a checksum none is compared.)"""
+        logdir = self.copy_of_stopped("device-" + device.replace(", ", "-"))
+        path = run_files.run_folder(logdir) / "checkpoint.safetensors"
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:8 + length])
+        own = header["__metadata__"]["rodeo.device"]
+        header["__metadata__"]["rodeo.device"] = device
+        del header["__metadata__"]["rodeo.checksum"]
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length:])
+        result = self.train(logdir, "--resume", "--epochs", 4)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("threads 2 instead of 1: from here on results are rounded differently",
-                      result.stderr)
+        self.assertRegex(own, "^cpu, .+, 1 thread$")
+        return [line for line in result.stderr.splitlines() if "rounded differently" in line], own
+
+    def test_another_device_is_told(self):
+        lines, own = self.resume_as_from("cpu, No processor, 1 thread")
+        self.assertEqual(len(lines), 1)
+        self.assertIn(f'The run goes on with the device "{own}" instead of "cpu, No processor, 1 thread"', lines[0])
+        lines, own = self.resume_as_from("cuda")
+        self.assertIn(f'the device "{own}" instead of "cuda"', lines[0])
+        for older in ("cpu", ""):
+            self.assertEqual(self.resume_as_from(older)[0], [])
 
     def test_pretrained_weights_that_come_too_late_are_told(self):
         logdir = self.copy_of_stopped("late-weights")

@@ -407,24 +407,6 @@ static void a_resumed_run_keeps_what_it_learns_by(void **state)
         0);
 }
 
-static void changed_rounding_is_told(void **state)
-{
-    (void)state;
-    Err err;
-    Settings saved = settings_default();
-    Settings now = settings_default();
-    assert_null(settings_rounding_changes(&saved, &now));
-    now.num_workers = 1;
-    assert_null(settings_rounding_changes(&saved, &now));
-    settings_free(&now);
-    assert_int_equal(parse_line(&now, "--data_root d --threads 2", &err), 0);
-    char *changes = settings_rounding_changes(&saved, &now);
-    assert_string_equal(changes, "threads 2 instead of 0");
-    free(changes);
-    settings_free(&saved);
-    settings_free(&now);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,7 +418,6 @@ int main(void)
         cmocka_unit_test(numbers_are_read_exactly),
         cmocka_unit_test(run_names_are_the_originals),
         cmocka_unit_test(a_resumed_run_keeps_what_it_learns_by),
-        cmocka_unit_test(changed_rounding_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,8 @@ typedef struct {
     int64_t classes;   /* that the network tells apart */
     uint64_t data;     /* corpus_fingerprint; 0: not known */
     double saved;      /* seconds since 1970 */
-    char device[16];   /* device_kind that computed it; "": not known */
+    char device[200];  /* that computed it: kind and device_description; in older files the kind
+                          alone, in the oldest "" */
     int64_t passes;    /* net_passes: its sums round differently; 0: not known */
     double loss_scale; /* LossScale's members; all 0: there is none */
     int64_t loss_scale_good_steps, loss_scale_skipped;

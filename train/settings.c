@@ -170,22 +170,3 @@ int settings_compatible(const Settings *saved, const Settings *now, Err *err)
     }
     return rc;
 }
-
-char *settings_rounding_changes(const Settings *saved, const Settings *now)
-{
-    char *changes = NULL;
-    const Setting *setting;
-    for (size_t i = 0; (setting = setting_at(i)); i++) {
-        char *before = setting_text(saved, setting);
-        char *after = setting_text(now, setting);
-        if (setting->rounds && strcmp(before ? before : "", after ? after : "") != 0) {
-            char *longer = mem_format("%s%s%s %s instead of %s", changes ? changes : "",
-                                      changes ? ", " : "", setting->name, after, before);
-            free(changes);
-            changes = longer;
-        }
-        free(before);
-        free(after);
-    }
-    return changes;
-}

@@ -80,8 +80,4 @@ char *settings_run_name(const Settings *settings);
  * Returns 0 if a run saved under `saved` may go on under `now`. */
 int settings_compatible(const Settings *saved, const Settings *now, Err *err);
 
-/* What differs between settings that are compatible, but changes how results are rounded, as
- * "threads 2 instead of 1"; a new string, NULL if nothing does. */
-char *settings_rounding_changes(const Settings *saved, const Settings *now);
-
 #endif

@@ -145,8 +145,7 @@ static const Setting table[] = {
      .low = 0, .high = 1024,
      .help = "Threads that prepare pictures; never more than there are cores"},
     {AT(threads), .kind = SETTING_INT, .group = GROUP_MACHINE, .value = "COUNT", .initial = "0",
-     .low = 0, .high = 1024, .rounds = true,
-     .help = "Threads that compute on the CPU; 0 means one a core"},
+     .low = 0, .high = 1024, .help = "Threads that compute on the CPU; 0 means one a core"},
 };
 
 size_t setting_count(void)

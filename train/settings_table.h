@@ -36,7 +36,6 @@ typedef struct {
     double low, high;    /* range of a number; high may be INFINITY */
     bool below_high;     /* high itself is not allowed */
     const char *fixed;   /* why it must not change when a run is resumed; NULL: it may */
-    bool rounds;         /* may change, but results are rounded differently from there on */
 } Setting;
 
 /* Entry i of the table, in the order of the help; NULL behind the last. */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/text.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_pth.h"
@@ -153,23 +154,35 @@ static void keep_pretrained(const Trainer *t, const Settings *saved)
     *wanted = mem_string(saved->pretrained);
 }
 
-static void tell_rounding(const Trainer *t, const CheckpointState *state, const Settings *saved)
+/* What a checkpoint calls the device, with all that its results are rounded by: precision, threads
+ * of a CPU. ASCII, whatever the maker calls it. */
+static void name_device(const Backend *be, CheckpointState *state)
+{
+    snprintf(state->device, sizeof state->device, "%s, %s", device_kind(be),
+             device_description(be));
+    for (char *c = state->device; *c; c++) {
+        *c = *c >= 0x20 && *c < 0x7F ? *c : '?';
+    }
+}
+
+/* Older checkpoints know the kind alone. */
+static bool is_other_device(const char *before, const char *now)
+{
+    return strchr(before, ',') ? strcmp(before, now) != 0 : !text_starts_with(now, before);
+}
+
+static void tell_rounding(const Trainer *t, const CheckpointState *state)
 {
     static const char from_here[] = "from here on results are rounded differently, so the run is "
                                     "as good as an undisturbed one, "
                                     "but not equal to it in every bit.";
-    char *changes = settings_rounding_changes(saved, t->settings);
-    if (changes) {
-        log_note(t->log, "The run goes on with %s: %s", changes, from_here);
-    }
-    free(changes);
     if (state->passes != 0 && state->passes != t->state.passes) {
         log_note(t->log, "The run goes on with %lld passes a step instead of %lld (--passes): %s",
                  (long long)t->state.passes, (long long)state->passes, from_here);
     }
-    if (state->device[0] && strcmp(state->device, t->state.device) != 0) {
-        log_note(t->log, "The run goes on with the device %s instead of %s: %s", t->state.device,
-                 state->device, from_here);
+    if (is_other_device(state->device, t->state.device)) {
+        log_note(t->log, "The run goes on with the device \"%s\" instead of \"%s\": %s",
+                 t->state.device, state->device, from_here);
     }
 }
 
@@ -189,7 +202,7 @@ static int restore(Trainer *t, SafeFile *file, Err *err)
     }
     if (rc == 0) {
         keep_pretrained(t, &saved);
-        tell_rounding(t, &state, &saved);
+        tell_rounding(t, &state);
         state.data = t->state.data;
         memcpy(state.device, t->state.device, sizeof state.device);
         state.passes = t->state.passes;
@@ -335,7 +348,7 @@ static int begin(Trainer *t, Err *err)
     bool leaves_run = t->settings->dump_plan != NULL;
     t->state.classes = t->corpus.classes;
     t->state.data = corpus_fingerprint(&t->corpus);
-    snprintf(t->state.device, sizeof t->state.device, "%s", device_kind(t->be));
+    name_device(t->be, &t->state);
     t->state.passes = net_passes(t->net);
     if (!leaves_run && check_loaders(t, err) != 0) {
         return -1;

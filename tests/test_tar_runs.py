@@ -82,6 +82,18 @@ class TarTest(unittest.TestCase):
             answers.append((result.stdout, [p.read_bytes() for p in sorted(out.glob("*.csv"))]))
         self.assertEqual(answers[0], answers[1])
 
+    def test_pictures_of_a_bad_step_are_named_below_their_data_set(self):
+        logdir = self.folder / "nan"
+        result = call("train", "--data_root", self.tar, "--logdir", logdir, *SMALL, "--lr", "1e12")
+        self.assertEqual(result.returncode, 1)
+        lines = (next(logdir.iterdir()) / "bad-step.txt").read_text().splitlines()[4:]
+        self.assertEqual(len(lines), 16)
+        for line in lines:
+            fields = line.split("\t")
+            below = self.data / ("synROD" if fields[0].startswith("source") else "ROD")
+            for path in fields[7:]:
+                self.assertTrue(not path.startswith("/") and (below / path).is_file(), path)
+
     def test_wrong_tars_are_told_in_one_line(self):
         truncated = self.folder / "truncated.tar"
         truncated.write_bytes(self.tar.read_bytes()[:300_000])

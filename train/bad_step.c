@@ -41,10 +41,13 @@ static int print_group(const Trainer *t, LoaderId loader, int64_t step, FILE *ou
         const PairPlan *p = &pairs[i];
         const PairList *list = list_of(t, loader);
         const Pair *pair = &list->pairs[p->index];
-        fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s/%s\t%s/%s\n", group_names[loader],
-                (int)p->label, (int)p->top, (int)p->left, (int)p->flip,
-                (int)p->quarter_turns[RGB] * 90, (int)p->quarter_turns[DEPTH] * 90, list->folder,
-                pair->path[RGB], list->folder, pair->path[DEPTH]);
+        char *rgb = path_join(list->folder, pair->path[RGB]);
+        char *depth = path_join(list->folder, pair->path[DEPTH]);
+        fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", group_names[loader], (int)p->label,
+                (int)p->top, (int)p->left, (int)p->flip, (int)p->quarter_turns[RGB] * 90,
+                (int)p->quarter_turns[DEPTH] * 90, rgb, depth);
+        free(rgb);
+        free(depth);
     }
     free(pairs);
     plan_close(plan);

@@ -82,6 +82,16 @@ class TarTest(unittest.TestCase):
             answers.append((result.stdout, [p.read_bytes() for p in sorted(out.glob("*.csv"))]))
         self.assertEqual(answers[0], answers[1])
 
+    def test_a_plan_needs_files(self):
+        plan = self.folder / "plan"
+        arguments = ["--data_root", self.tar, "--logdir", self.folder / "planned", *SMALL, "--dump_plan", plan]
+        result = call("train", *arguments, "--steps", 1)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(f"--dump_plan: the pictures of a plan must be files, and {self.tar} is a tar file",
+                      result.stderr.strip().splitlines()[-1])
+        self.assertFalse(plan.exists())
+        self.assertEqual(call("train", *arguments, "--steps", 0).returncode, 0)
+
     def test_pictures_of_a_bad_step_are_named_below_their_data_set(self):
         logdir = self.folder / "nan"
         result = call("train", "--data_root", self.tar, "--logdir", logdir, *SMALL, "--lr", "1e12")

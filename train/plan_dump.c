@@ -316,6 +316,17 @@ static int dump_steps(Dump *d, Err *err)
     return rc;
 }
 
+int plan_dump_check(const Settings *settings, Err *err)
+{
+    if (settings->dump_plan && settings->steps > 0 && path_is_file(settings->data_root)) {
+        return err_set(err,
+                       "--dump_plan: the pictures of a plan must be files, and %s is a tar file: "
+                       "unpack it and name its folder with --data_root",
+                       settings->data_root);
+    }
+    return 0;
+}
+
 int plan_dump(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;

@@ -12,6 +12,10 @@
 
 #include "train/trainer.h"
 
+/* Looks at the settings before anything is opened: a plan's steps name picture files, which a tar
+ * file does not have. */
+int plan_dump_check(const Settings *settings, Err *err);
+
 /* Runs settings->steps steps from where the trainer stands and writes the folder
  * settings->dump_plan; plan.jsonl comes into being last. Returns 1 when stopped early, -1 and err
  * when something is wrong. */

@@ -112,6 +112,9 @@ static int stopped_while_opening(Trainer *t, const Err *err)
 int train_run(Settings *settings, volatile const int *stop, Log *log, Err *err)
 {
     Trainer trainer;
+    if (plan_dump_check(settings, err) != 0) {
+        return -1;
+    }
     int rc = trainer_open(&trainer, settings, stop, log, err);
     if (rc == 0) {
         rc = settings->dump_plan ? plan_dump(&trainer, err) : run(&trainer, err);

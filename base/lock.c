@@ -186,6 +186,10 @@ static bool is_alive_elsewhere(const char *path, const Holder *before, const Loc
 static int check_holder(const Lock *lock, const char *path, bool locked, Log *log, Err *err)
 {
     Holder holder;
+    char byte;
+    if (pread(lock->fd, &byte, 1, 0) < 0) {
+        return err_set(err, "%s: cannot read who holds it: %s", path, strerror(errno));
+    }
     if (!read_holder(lock->fd, &holder)) {
         return 0; /* given back, or never taken */
     }

@@ -7,4 +7,4 @@ rodeo_test(test_memory_limit SOURCES test_memory_limit.c data_fixture.c LINKS ro
 rodeo_test(test_files SOURCES test_files.c LINKS rodeo_base)
 target_link_options(test_files PRIVATE -Wl,--wrap=open64,--wrap=write,--wrap=pwrite64,--wrap=fsync,--wrap=close,--wrap=rename,--wrap=mkdir)
 rodeo_test(test_lock SOURCES test_lock.c LINKS rodeo_base)
-target_link_options(test_lock PRIVATE -Wl,--wrap=flock)
+target_link_options(test_lock PRIVATE -Wl,--wrap=flock,--wrap=pread64)

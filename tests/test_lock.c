@@ -30,6 +30,17 @@ int __wrap_flock(int fd, int operation)
     return locks ? __real_flock(fd, operation) : -1;
 }
 
+/* Whether the file can be read. */
+static bool reads;
+
+ssize_t __real_pread64(int fd, void *data, size_t bytes, off_t offset);
+ssize_t __wrap_pread64(int fd, void *data, size_t bytes, off_t offset);
+ssize_t __wrap_pread64(int fd, void *data, size_t bytes, off_t offset)
+{
+    errno = EIO;
+    return reads ? __real_pread64(fd, data, bytes, offset) : -1;
+}
+
 static const LockTimes quick = {.beat = 0.05, .patience = 0.4, .stale = 600};
 
 typedef struct {
@@ -43,6 +54,7 @@ static int set_up(void **state)
     snprintf(place->folder, sizeof place->folder, "/tmp/rodeo-lock-XXXXXX");
     *state = place;
     locks = true;
+    reads = true;
     if (!mkdtemp(place->folder)) {
         return -1;
     }
@@ -165,6 +177,18 @@ static void a_silent_holder_elsewhere_is_gone(void **state)
     lock_release(lock);
 }
 
+/* On a drive that fails: whoever holds it may be alive. */
+static void a_file_that_cannot_be_read_is_not_taken(void **state)
+{
+    const Place *place = *state;
+    Err err = {""};
+    locks = false;
+    write_holder(place, ELSEWHERE "0000000003\n");
+    reads = false;
+    assert_null(take(place, &err));
+    assert_non_null(strstr(err.text, "run.lock: cannot read who holds it: Input/output error"));
+}
+
 /* An old file is not waited for. */
 static void an_old_file_is_taken_at_once(void **state)
 {
@@ -268,6 +292,7 @@ int main(void)
         IN_PLACE(without_file_locks_the_process_decides),
         IN_PLACE(a_used_process_number_is_recognised),
         IN_PLACE(a_silent_holder_elsewhere_is_gone),
+        IN_PLACE(a_file_that_cannot_be_read_is_not_taken),
         IN_PLACE(an_old_file_is_taken_at_once),
         IN_PLACE(a_living_holder_elsewhere_is_respected),
         IN_PLACE(a_machine_of_the_same_name_is_another),

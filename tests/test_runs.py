@@ -248,6 +248,28 @@ class RunTest(unittest.TestCase):
         kept = list(self.run_folder(logdir).glob("until-*/checkpoint.safetensors"))
         self.assertEqual([path.read_bytes() for path in kept], [checkpoint])
 
+    def test_a_run_without_a_checkpoint_is_kept_too(self):
+        """Who needs room deletes the checkpoints of a finished run and keeps its records, or its best weights."""
+        logdir = self.copy_of_whole("records")
+        folder = self.run_folder(logdir)
+        metrics = (folder / "metrics.jsonl").read_bytes()
+        for path in list(folder.glob("checkpoint.safetensors*")):
+            path.unlink()
+        (folder / "weights-epoch-0003.safetensors").write_bytes(b"kept")
+        result = self.train(logdir, "--resume", "--epochs", 3)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("holds an earlier run without a checkpoint to go on from: starting over", result.stderr)
+        aside = next(folder.glob("until-*"))
+        self.assertEqual((aside / "metrics.jsonl").read_bytes(), metrics)
+        self.assertEqual((aside / "weights-epoch-0003.safetensors").read_bytes(), b"kept")
+        for path in (*folder.glob("checkpoint.safetensors*"), folder / "metrics.jsonl"):
+            path.unlink()
+        (folder / "weights-epoch-0003.safetensors").write_bytes(b"alone")
+        self.assertEqual(self.train(logdir, "--epochs", 3).returncode, 0)
+        kept = [path.read_bytes() for path in folder.glob("until-*/weights-epoch-0003.safetensors")]
+        self.assertEqual(sorted(kept), [b"alone", b"kept"])
+        self.assertEqual(len(list(folder.glob("until-*"))), 2)
+
     def test_a_start_that_fails_leaves_the_earlier_run(self):
         logdir = self.copy_of_whole("failed-start")
         folder = self.run_folder(logdir)

@@ -65,6 +65,27 @@ static bool is_record(const char *name)
            strcmp(name, "config.yaml") == 0 || strcmp(name, "bad-step.txt") == 0;
 }
 
+static bool has_kept_weights(const char *folder)
+{
+    bool found = false;
+    DIR *entries = opendir(folder);
+    const struct dirent *entry;
+    while (entries && !found && (entry = readdir(entries))) {
+        found = checkpoint_kept_epoch(entry->d_name) > 0;
+    }
+    if (entries) {
+        closedir(entries);
+    }
+    return found;
+}
+
+bool run_is_there(const Run *run)
+{
+    struct stat metrics;
+    bool epochs = stat(run->metrics_path, &metrics) == 0 && metrics.st_size > 0;
+    return epochs || checkpoint_exists(run->folder) || has_kept_weights(run->folder);
+}
+
 static int move_record(const char *from, const char *aside, Err *err)
 {
     char *to = path_join(aside, strrchr(from, '/') + 1);
@@ -135,6 +156,7 @@ static char *make_folder_aside(const char *folder, Err *err)
 
 int run_set_aside(const Run *run, Err *err)
 {
+    bool checkpoint = checkpoint_exists(run->folder);
     char *aside = make_folder_aside(run->folder, err);
     if (!aside) {
         return -1;
@@ -143,9 +165,10 @@ int run_set_aside(const Run *run, Err *err)
     if (rc == 0) {
         log_warning(
             run->log,
-            "%s holds an earlier run and --resume was not given: starting over; the earlier "
-            "run's files are now in %s",
-            run->folder, aside);
+            "%s holds an earlier run %s: starting over; the earlier run's files are now in %s",
+            run->folder,
+            checkpoint ? "and --resume was not given" : "without a checkpoint to go on from",
+            aside);
     }
     free(aside);
     return rc;

@@ -28,6 +28,10 @@ void run_locate(Run *run, const Settings *settings, const char *name, Log *log);
  * another process works in it. */
 int run_open(Run *run, const Settings *settings, const char *name, Log *log, Err *err);
 
+/* Whether the folder holds an earlier run: a checkpoint, or epochs in metrics.jsonl, or kept
+ * weights, which may be all that somebody has left of it. */
+bool run_is_there(const Run *run);
+
 /* Moves what an earlier run left in the folder into a folder of its own inside it, so that starting
  * over loses nothing. */
 int run_set_aside(const Run *run, Err *err);

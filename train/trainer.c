@@ -358,7 +358,7 @@ static int begin(Trainer *t, Err *err)
         return rc;
     }
     /* Only now: a start that fails leaves the earlier run where --resume finds it. */
-    if (!resumes && checkpoint_exists(t->run.folder) && run_set_aside(&t->run, err) != 0) {
+    if (!resumes && run_is_there(&t->run) && run_set_aside(&t->run, err) != 0) {
         return -1;
     }
     t->run.before = t->state.epoch - t->run.history.count;

@@ -299,8 +299,8 @@ class ReliabilityTest(unittest.TestCase):
             result = self.train(logdir, "--resume", "--epochs", last, "--pretrained", "weights.pth")
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn("warning: --pretrained weights.pth does not count", result.stderr)
-            self.assertIn("it began with --pretrained none", result.stderr)
-            self.assertIn('pretrained: "none"\n', (folder / "config.yaml").read_text())
+            self.assertIn("it began with --pretrained auto", result.stderr)
+            self.assertIn('pretrained: "auto"\n', (folder / "config.yaml").read_text())
         self.assert_equals_whole(logdir)
 
     def test_settings_that_may_not_change(self):

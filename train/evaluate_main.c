@@ -112,12 +112,11 @@ static int open_network(Evaluator *e, Err *err)
                             .cache_dir = e->folder,
                             .notice = log_note_text,
                             .notice_user = e->log};
-    NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
-                                  .width = s->arch_width,
-                                  .crop = s->crop_size},
-                        .classes = (int)e->state.classes,
-                        .dropout_p = (float)s->dropout_p,
-                        .rotation_dropout_p = 0.5f};
+    NetConfig config = {
+        .trunk = {.depth = settings_depth(s), .width = s->arch_width, .crop = s->crop_size},
+        .classes = (int)e->state.classes,
+        .dropout_p = (float)s->dropout_p,
+        .rotation_dropout_p = 0.5f};
     e->batch = choose_batch(e);
     NetStep step = {.batch = e->batch, .main_groups = 1};
     e->be = device_open(e->options->device, &device, err);

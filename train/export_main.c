@@ -89,10 +89,9 @@ static int open_network(Exporter *e, Err *err)
 {
     const Settings *s = &e->saved;
     DeviceOptions device = {0};
-    NetConfig config = {.trunk = {.depth = strcmp(s->arch, "resnet50") == 0 ? 50 : 18,
-                                  .width = s->arch_width,
-                                  .crop = s->crop_size},
-                        .classes = e->state.classes};
+    NetConfig config = {
+        .trunk = {.depth = settings_depth(s), .width = s->arch_width, .crop = s->crop_size},
+        .classes = e->state.classes};
     NetStep step = {.batch = 2, .main_groups = 1};
     e->be = device_open("cpu", &device, err);
     if (!e->be) {

@@ -123,6 +123,11 @@ int settings_check(const Settings *settings, Err *err)
     return 0;
 }
 
+int settings_depth(const Settings *settings)
+{
+    return strcmp(settings->arch, "resnet50") == 0 ? 50 : 18;
+}
+
 double settings_weight_decay(const Settings *settings)
 {
     return settings->sanitycheck ? 0 : settings->weight_decay;

@@ -66,6 +66,9 @@ int settings_check(const Settings *settings, Err *err);
 /* All settings in force as a YAML file that settings_read_yaml takes; a new string. */
 char *settings_to_yaml(const Settings *settings);
 
+/* Depth of the two trunks: 18 or 50. */
+int settings_depth(const Settings *settings);
+
 /* The weight decay that the optimizers get: none in a sanity check. */
 double settings_weight_decay(const Settings *settings);
 

@@ -1,13 +1,12 @@
 #include "train/trainer.h"
 
 #include "base/clock.h"
-#include "base/mem.h"
-#include "base/path.h"
 #include "base/text.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_pth.h"
 #include "train/fingerprint.h"
+#include "train/first_weights.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -70,16 +69,11 @@ static int wanted_passes(const char *passes)
                                            : NET_SEPARATE;
 }
 
-static int trunk_depth(const Settings *s)
-{
-    return strcmp(s->arch, "resnet50") == 0 ? 50 : 18;
-}
-
 static int open_net(Trainer *t, Err *err)
 {
     const Settings *s = t->settings;
     NetConfig config = {
-        .trunk = {.depth = trunk_depth(s), .width = s->arch_width, .crop = s->crop_size},
+        .trunk = {.depth = settings_depth(s), .width = s->arch_width, .crop = s->crop_size},
         .classes = t->corpus.classes,
         .dropout_p = (float)s->dropout_p,
         .rotation_dropout_p = 0.5f};
@@ -135,25 +129,6 @@ static int check_same_run(const Trainer *t, const CheckpointState *state, const 
     return 0;
 }
 
-/* Only a run's start looks at --pretrained: its record keeps what it began with, and whoever asks
- * for other weights now must not believe that they count. */
-static void keep_pretrained(const Trainer *t, const Settings *saved)
-{
-    char **wanted = &t->settings->pretrained;
-    if (strcmp(*wanted, saved->pretrained) == 0) {
-        return;
-    }
-    if (strcmp(*wanted, "none") != 0) {
-        log_warning(t->log,
-                    "--pretrained %s does not count: the run goes on from its checkpoint, and it "
-                    "began with --pretrained %s. For these weights start over without --resume, or "
-                    "name a new run with --suffix.",
-                    *wanted, saved->pretrained);
-    }
-    free(*wanted);
-    *wanted = mem_string(saved->pretrained);
-}
-
 /* What a checkpoint calls the device, with all that its results are rounded by: precision, threads
  * of a CPU. ASCII, whatever the maker calls it. */
 static void name_device(const Backend *be, CheckpointState *state)
@@ -201,7 +176,7 @@ static int restore(Trainer *t, SafeFile *file, Err *err)
         rc = weights_restore(t->net, file, true, err);
     }
     if (rc == 0) {
-        keep_pretrained(t, &saved);
+        first_weights_keep(t->settings, &saved, t->log);
         tell_rounding(t, &state);
         state.data = t->state.data;
         memcpy(state.device, t->state.device, sizeof state.device);
@@ -283,41 +258,6 @@ static bool is_resumed(const Trainer *t)
            (checkpoint_exists(t->run.folder) || checkpoint_pth_exists(t->run.folder));
 }
 
-/* Finds the file of weights that the trunks of a fresh run start from, t->weights. Before anything
- * is packed, which may take long. */
-static int find_weights(Trainer *t, Err *err)
-{
-    const Settings *s = t->settings;
-    bool torchvision = strcmp(s->pretrained, "auto") == 0;
-    if (is_resumed(t) || strcmp(s->pretrained, "none") == 0 ||
-        (torchvision && s->arch_width != WEIGHTS_TORCHVISION_WIDTH)) {
-        return 0;
-    }
-    t->weights =
-        torchvision ? weights_find_pretrained(trunk_depth(s), err) : mem_string(s->pretrained);
-    if (t->weights && !path_is_file(t->weights)) {
-        err_set(err, "there is no file %s", t->weights);
-        return err_context(err, "--pretrained");
-    }
-    return t->weights ? 0 : err_context(err, "--pretrained auto, the default");
-}
-
-static int load_weights(Trainer *t, Err *err)
-{
-    if (!t->weights) {
-        log_note(t->log, "The trunks start from random weights%s.",
-                 strcmp(t->settings->pretrained, "none") == 0
-                     ? ""
-                     : ": torchvision has none of this width (--arch_width)");
-        return 0;
-    }
-    if (weights_load_pretrained(t->net, t->weights, err) != 0) {
-        return err_context(err, "--pretrained");
-    }
-    log_note(t->log, "Both trunks start from %s.", t->weights);
-    return 0;
-}
-
 /* Whether every loader has pairs for a batch. */
 static int check_loaders(const Trainer *t, Err *err)
 {
@@ -339,7 +279,7 @@ static int start_fresh(Trainer *t, Err *err)
     if (t->settings->resume) {
         tell_no_checkpoint(t);
     }
-    return load_weights(t, err);
+    return first_weights_load(t->net, t->settings, t->weights, t->log, err);
 }
 
 static int begin(Trainer *t, Err *err)
@@ -391,7 +331,11 @@ int trainer_open(Trainer *t, Settings *settings, volatile const int *stop, Log *
         }
     }
     free(name);
-    if (rc != 0 || find_weights(t, err) != 0) {
+    /* Packing may take long, so a file that is not there is told before. */
+    if (rc == 0 && !is_resumed(t)) {
+        rc = first_weights_find(settings, &t->weights, err);
+    }
+    if (rc != 0) {
         return -1;
     }
     t->pool = pool_open(settings->threads);

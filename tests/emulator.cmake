@@ -36,6 +36,14 @@ foreach(case mechanics:fp16 numbers:fp32 numbers:tf32 numbers:fp16 numbers:bf16)
     ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision};RODEO_TEST_PART=${part}")
 endforeach()
 
+# On a GPU before Ampere, which has neither.
+foreach(precision tf32 bf16)
+  add_test(NAME test_training_emulated_without_${precision} COMMAND test_training)
+  set_tests_properties(test_training_emulated_without_${precision} PROPERTIES TIMEOUT 60 LABELS emulated
+    ENVIRONMENT "RODEO_TEST_DEVICE=cuda;RODEO_TEST_PRECISION=${precision};RODEO_EMULATOR_SM=7.5"
+    PASS_REGULAR_EXPRESSION "^no ${precision} on this device\n$")
+endforeach()
+
 foreach(precision fp32 tf32 fp16 bf16)
   add_test(NAME test_backend_ops_emulated_${precision}
            COMMAND test_backend_ops --device cuda --precision ${precision} --rounds 2)

@@ -100,4 +100,7 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err);
 /* Whether this build has the CUDA backend. */
 bool cuda_backend_is_built(void);
 
+/* Whether CUDA finds a GPU; false in a build without it. */
+bool cuda_backend_finds_gpu(void);
+
 #endif

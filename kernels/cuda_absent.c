@@ -6,6 +6,11 @@ bool cuda_backend_is_built(void)
     return false;
 }
 
+bool cuda_backend_finds_gpu(void)
+{
+    return false;
+}
+
 Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
 {
     (void)options;

@@ -44,7 +44,8 @@ const char *device_name(const Backend *be);
 /* What the device is, for people: "AMD EPYC 7B13, 2 threads". Belongs to the backend. */
 const char *device_description(const Backend *be);
 
-/* Whether this machine shows an NVIDIA GPU, whatever this build can use. */
+/* Whether this machine shows an NVIDIA GPU, whatever this build can use; one that shows none of the
+ * usual signs only a build with CUDA finds. */
 int device_gpu_is_present(void);
 
 /* Bytes of one element of an activation: of the backend's compute type. */

@@ -24,7 +24,8 @@ set_tests_properties(test_hopper_geometry PROPERTIES TIMEOUT 300 LABELS emulated
 
 rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
 rodeo_test(test_cuda_memory SOURCES test_cuda_memory.c child.c LINKS rodeo_kernels)
-set_tests_properties(test_conv_choice test_cuda_memory PROPERTIES LABELS emulated)
+rodeo_test(test_cuda_open SOURCES test_cuda_open.c child.c LINKS rodeo_kernels)
+set_tests_properties(test_conv_choice test_cuda_memory test_cuda_open PROPERTIES LABELS emulated)
 
 # Recording, saving and choosing do the same in every precision; fp16 has a loss scale besides.
 foreach(case mechanics:fp16 numbers:fp32 numbers:tf32 numbers:fp16 numbers:bf16)
@@ -66,4 +67,4 @@ endforeach()
 add_test(NAME test_gpu_runs_emulated COMMAND ${Python3_EXECUTABLE}
          ${CMAKE_CURRENT_SOURCE_DIR}/test_gpu_runs.py ${CMAKE_BINARY_DIR})
 set_tests_properties(test_gpu_runs_emulated PROPERTIES TIMEOUT 900 LABELS emulated)
-add_custom_target(emulated DEPENDS test_emulator test_hopper_geometry test_conv_choice test_cuda_memory test_training test_backend_ops train evaluate demo_data)
+add_custom_target(emulated DEPENDS test_emulator test_hopper_geometry test_conv_choice test_cuda_memory test_cuda_open test_training test_backend_ops train evaluate demo_data)

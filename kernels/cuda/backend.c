@@ -133,11 +133,24 @@ bool cuda_backend_is_built(void)
     return true;
 }
 
+static cudaError_t count_gpus(int *count)
+{
+    *count = 0;
+    cudaError_t status = cudaGetDeviceCount(count);
+    cudaGetLastError(); /* the error stays behind otherwise and would be taken for a later call's */
+    return status;
+}
+
+bool cuda_backend_finds_gpu(void)
+{
+    int count;
+    return count_gpus(&count) == cudaSuccess && count > 0;
+}
+
 static int choose_device(int gpu, struct cudaDeviceProp *properties, int *compiled_for, Err *err)
 {
-    int count = 0;
-    cudaError_t status = cudaGetDeviceCount(&count);
-    cudaGetLastError();
+    int count;
+    cudaError_t status = count_gpus(&count);
     if (status != cudaSuccess || count == 0) {
         return err_set(err,
                        "device cuda: no GPU can be used (%s); check nvidia-smi, or give --device "

@@ -52,10 +52,25 @@ static void a_gpu_without_signs_is_found(void **state)
     }
 }
 
+#define SM      "RODEO_EMULATOR_SM"
+#define VERSION "RODEO_EMULATOR_CUDNN_VERSION"
+
+static void a_gpu_that_cudnn_has_no_code_for_is_refused(void **state)
+{
+    (void)state;
+    expect((Kind){"cuda", {{SM, "7.0"}, {VERSION, "91100"}}},
+           "rodeo: emulated GPU: cuDNN 9.11 has no code for its compute capability 7.0, 9.10 is "
+           "the last that has: install that, configure again and build, or give --device cpu");
+    expect((Kind){"cuda", {{SM, "7.0"}, {VERSION, "91002"}}}, "rodeo: cuda");
+    expect((Kind){"cuda", {{SM, "6.0"}, {VERSION, "90800"}}}, "rodeo: cuda");
+    expect((Kind){"cuda", {{SM, "7.5"}, {VERSION, "91100"}}}, "rodeo: cuda");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_gpu_without_signs_is_found),
+        cmocka_unit_test(a_gpu_that_cudnn_has_no_code_for_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

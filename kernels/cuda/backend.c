@@ -183,11 +183,22 @@ static int choose_device(int gpu, struct cudaDeviceProp *properties, int *compil
     return 0;
 }
 
-/* cuDNN keeps its interface within a major version. */
-static int check_cudnn(Err *err)
+#define TURING           75
+#define CUDNN_FOR_TURING 91100 /* the first without code for what came before */
+
+/* cuDNN keeps its interface within a major version, but not all GPUs. */
+static int check_cudnn(const struct cudaDeviceProp *gpu, Err *err)
 {
     size_t found = cudnnGetVersion();
     size_t major = found / (found >= 90000 ? 10000 : 1000);
+    if (10 * gpu->major + gpu->minor < TURING && found >= CUDNN_FOR_TURING) {
+        return err_set(
+            err,
+            "%s: cuDNN %zu.%zu has no code for its compute capability %d.%d, 9.10 is the "
+            "last that has: install that, configure again and build, or give --device "
+            "cpu",
+            gpu->name, major, found / 100 % 100, gpu->major, gpu->minor);
+    }
     if (major != CUDNN_MAJOR) {
         return err_set(err,
                        "this build was made with cuDNN %d, but the cuDNN %zu library was loaded: "
@@ -216,7 +227,7 @@ Backend *cuda_backend_open(const DeviceOptions *options, Err *err)
     struct cudaDeviceProp properties = {0};
     int compiled_for = 0;
     if (choose_device(options->gpu, &properties, &compiled_for, err) != 0 ||
-        check_cudnn(err) != 0) {
+        check_cudnn(&properties, err) != 0) {
         return NULL;
     }
     CudaBackend *cuda = mem_zeroed(1, sizeof *cuda);

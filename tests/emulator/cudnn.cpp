@@ -3,6 +3,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 
 using namespace rodeo_emulator;
 
@@ -35,7 +36,8 @@ bool rodeo_emulator::is_cudnn_handle(const void *handle)
 
 size_t cudnnGetVersion(void)
 {
-    return CUDNN_VERSION;
+    const char *version = std::getenv("RODEO_EMULATOR_CUDNN_VERSION");
+    return version != nullptr ? std::strtoul(version, nullptr, 10) : CUDNN_VERSION;
 }
 
 size_t cudnnGetCudartVersion(void)

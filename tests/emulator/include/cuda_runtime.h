@@ -10,7 +10,8 @@
  * RODEO_EMULATOR_LEAKS (1: a process that leaves device memory, streams, events or graphs behind
  * exits with status 23),
  * RODEO_EMULATOR_RACES (1; 0: not looked for, which is faster), RODEO_EMULATOR_CUDNN_SLOWER (how
- * many times slower cuDNN's engines are than else, so that own kernels are faster). */
+ * many times slower cuDNN's engines are than else, so that own kernels are faster),
+ * RODEO_EMULATOR_CUDNN_VERSION (what cudnnGetVersion answers; CUDNN_VERSION). */
 #ifndef RODEO_EMULATOR_CUDA_RUNTIME_H
 #define RODEO_EMULATOR_CUDA_RUNTIME_H
 

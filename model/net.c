@@ -35,8 +35,17 @@ static void plan(Net *net)
     rotation_head_plan(&net->rotation, groups, in_pass, net->step.batch, &net->arena);
 }
 
+/* Bytes of `groups` groups of the network's input, of one modality. */
+static size_t input_bytes(const Net *net, int groups)
+{
+    size_t crop = (size_t)net->config.trunk.crop;
+    return (size_t)(groups * net->step.batch) * crop * crop *
+           (size_t)device_picture_channels(net->be) * device_activation_bytes(net->be);
+}
+
 /* Counts the activations' memory. Decides whether the step is merged, unless that was asked for: it
- * is where its activations leave an eighth of the device's memory to pictures and libraries. */
+ * is where its activations and the step's input, which is yet to be allocated and as large either
+ * way, leave an eighth of the device's memory to stored pictures and libraries. */
 static void count_memory(Net *net)
 {
     bool decide = net->step.passes == NET_AUTO;
@@ -47,7 +56,8 @@ static void count_memory(Net *net)
     size_t free_bytes;
     size_t total_bytes;
     device_memory(net->be, &free_bytes, &total_bytes);
-    if (decide && net->arena.used + total_bytes / 8 > free_bytes) {
+    size_t inputs = 2 * input_bytes(net, groups_of(&net->step));
+    if (decide && net->arena.used + inputs + total_bytes / 8 > free_bytes) {
         net->step.passes = NET_SEPARATE;
         net->arena.used = 0;
         plan(net);
@@ -137,14 +147,6 @@ static size_t map_bytes(const Net *net, int groups)
     const Trunk *trunk = &net->rgb;
     return (size_t)(groups * net->step.batch) * (size_t)(trunk->side * trunk->side) *
            (size_t)trunk->channels * device_activation_bytes(net->be);
-}
-
-/* Bytes of `groups` groups of the network's input. */
-static size_t input_bytes(const Net *net, int groups)
-{
-    size_t crop = (size_t)net->config.trunk.crop;
-    return (size_t)(groups * net->step.batch) * crop * crop *
-           (size_t)device_picture_channels(net->be) * device_activation_bytes(net->be);
 }
 
 typedef struct {

@@ -23,7 +23,7 @@ add_test(NAME test_hopper_geometry COMMAND test_hopper_geometry)
 set_tests_properties(test_hopper_geometry PROPERTIES TIMEOUT 300 LABELS emulated)
 
 rodeo_test(test_conv_choice SOURCES test_conv_choice.c LINKS rodeo_kernels)
-rodeo_test(test_cuda_memory SOURCES test_cuda_memory.c child.c LINKS rodeo_kernels)
+rodeo_test(test_cuda_memory SOURCES test_cuda_memory.c child.c LINKS rodeo_train)
 rodeo_test(test_cuda_open SOURCES test_cuda_open.c child.c LINKS rodeo_kernels)
 set_tests_properties(test_conv_choice test_cuda_memory test_cuda_open PROPERTIES LABELS emulated)
 

@@ -4,11 +4,13 @@
 #include "base/err.h"
 #include "child.h"
 #include "kernels/device.h"
+#include "train/step.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,10 +60,73 @@ static void it_is_said_whose_memory_is_missing(void **state)
                "rodeo: this machine's memory does not suffice: 134217728 MiB are needed ");
 }
 
+/* ---- merged or group by group ------------------------------------------------------------------
+ */
+
+enum { BATCH = 16, CROP = 224, RESIZE = 256 };
+
+/* In a device with so many MiB opens a narrow network, whose input is large against it. Ends with
+ * status 2 and "passes P, free F" in MiB, or with what is missing. */
+static void open_a_step(void *context)
+{
+    const int *mib = context;
+    char bytes[32];
+    Err err = {""};
+    snprintf(bytes, sizeof bytes, "%lld", (long long)*mib << 20);
+    setenv("RODEO_EMULATOR_MEMORY", bytes, 1);
+    setenv("RODEO_EMULATOR_LEAKS", "0", 1);
+    Backend *be = device_open("cuda", &(DeviceOptions){.precision = "fp32"}, &err);
+    NetConfig config = {.trunk = {.depth = 18, .width = 1, .crop = CROP}, .classes = 5};
+    NetStep groups = step_groups(BATCH, 0.1, 1.0);
+    groups.passes = NET_AUTO;
+    Net *net = be != NULL ? net_open(be, &config, &groups, 1, &err) : NULL;
+    if (net == NULL) {
+        fatal("%s", err.text);
+    }
+    Input input;
+    input_open(&input, be, net_samples(net), RESIZE, CROP);
+    size_t free_bytes;
+    size_t total_bytes;
+    device_memory(be, &free_bytes, &total_bytes);
+    fatal("passes %d, free %lld", net_passes(net), (long long)(free_bytes >> 20));
+}
+
+/* Whether it is merged there, or -1 where it cannot be opened. */
+static int is_merged(int mib)
+{
+    char text[CHILD_TEXT];
+    int passes;
+    int left;
+    assert_int_equal(child_run(open_a_step, &mib, text), 2);
+    if (sscanf(text, "rodeo: passes %d, free %d", &passes, &left) != 2) {
+        assert_non_null(strstr(text, "memory does not suffice"));
+        return -1;
+    }
+    assert_true(passes == 1 || passes == 4);
+    if (passes == 1 && left < mib / 8) {
+        fail_msg("a merged step leaves %d of %d MiB to pictures and libraries", left, mib);
+    }
+    return passes == 1;
+}
+
+static void a_step_is_merged_where_it_leaves_an_eighth(void **state)
+{
+    (void)state;
+    int last = -1;
+    for (int mib = 160; mib <= 320; mib += 4) {
+        int merged = is_merged(mib);
+        assert_true(merged >= last);
+        assert_true(merged <= last + 1); /* with less memory it goes group by group first */
+        last = merged;
+    }
+    assert_int_equal(last, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_said_whose_memory_is_missing),
+        cmocka_unit_test(a_step_is_merged_where_it_leaves_an_eighth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

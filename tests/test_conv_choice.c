@@ -359,6 +359,28 @@ static void own_kernels_are_not_taken_for_what_they_cannot_run(void **state)
     free(choices);
 }
 
+/* What is left of its last line may name another engine, whatever that one computes. */
+static void a_file_that_was_cut_off_is_completed(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(run_passes("fp32", folder, 8, 8), 1);
+    char *name = only_file(folder);
+    char *path = path_join(folder, name);
+    char *whole = path_read(path, NULL, NULL);
+    assert_int_equal(run_passes("fp32", folder, 8, 8), 0);
+    assert_int_equal(truncate(path, (off_t)strlen(whole) - 1), 0);
+    assert_int_equal(run_passes("fp32", folder, 8, 8), 1);
+    free(path);
+    free(name);
+    char *choices = take_choices(folder);
+    assert_int_equal(count_of(choices, ": engine "), 3);
+    assert_int_equal(choices[strlen(choices) - 1], '\n');
+    free(choices);
+    free(whole);
+}
+
 static bool own_kernels_can_run(const CudaBackend *cuda, ConvPass pass, const ConvShape *s,
                                 int tile)
 {
@@ -452,6 +474,7 @@ int main(void)
         cmocka_unit_test(choices_that_cannot_be_written_are_written_later),
         cmocka_unit_test(own_kernels_are_taken_where_they_are_the_fastest),
         cmocka_unit_test(own_kernels_are_not_taken_for_what_they_cannot_run),
+        cmocka_unit_test(a_file_that_was_cut_off_is_completed),
         cmocka_unit_test(own_kernels_can_run_the_trunks),
         cmocka_unit_test(every_tile_is_a_candidate),
         cmocka_unit_test(a_wgrad_is_summed_in_parts),

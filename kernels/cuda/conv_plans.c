@@ -130,7 +130,8 @@ static bool take_pass(const char **line, ConvPass *pass)
     return false;
 }
 
-/* "engine 62 2=4 13=0"; "engine own 0=128" */
+/* "engine 62 2=4 13=0"; "engine own 0=128". The line must have an end: "engine 6" may be all that
+ * is left of it in a file that was cut off, and number 6 need not keep to the rules. */
 static bool take_engine(const char **line, ConvEngine *engine)
 {
     static const char own[] = ": engine own";
@@ -147,7 +148,7 @@ static bool take_engine(const char **line, ConvEngine *engine)
         }
         engine->knobs++;
     }
-    return **line == '\n' || **line == '\0';
+    return **line == '\n';
 }
 
 static bool parse_line(const char *line, Kept *kept)

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -216,27 +217,6 @@ static void choices_of_other_runs_stay(void **state)
     free(choices);
 }
 
-/* The choices are not lost then, but written later. */
-static void another_writer_is_not_disturbed(void **state)
-{
-    (void)state;
-    char folder[] = "/tmp/rodeo-test-XXXXXX";
-    Told told = {0};
-    assert_non_null(mkdtemp(folder));
-    Backend *be = open_gpu(folder, &told);
-    int writer = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(flock(writer, LOCK_EX), 0);
-    measure(be, 3, 0);
-    assert_int_equal(rmdir(folder), 0); /* nothing is in it */
-    assert_int_equal(mkdir(folder, 0700), 0);
-    close(writer);
-    device_close(be);
-    free(told.text);
-    char *choices = take_choices(folder);
-    assert_int_equal(count_of(choices, ": engine "), SHAPES);
-    free(choices);
-}
-
 /* The name of the folder's only file; a new string. */
 static char *only_file(const char *folder)
 {
@@ -252,6 +232,68 @@ static char *only_file(const char *folder)
     closedir(entries);
     assert_non_null(name);
     return name;
+}
+
+/* ---- runs that begin together ------------------------------------------------------------------
+ */
+
+/* In a process of its own: a run that found no choices when it was opened, and runs convolutions
+ * when `go` can be read. Ends with how often it said that engines are timed. */
+static pid_t begin_beside(char *folder, int go)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child > 0) {
+        return child;
+    }
+    char one;
+    Told told = {0};
+    Backend *be = open_gpu(folder, &told);
+    if (read(go, &one, 1) != 1) {
+        _exit(100);
+    }
+    measure(be, 3, 0);
+    device_close(be);
+    _exit(told.told);
+}
+
+static void one_of_them_measures(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/rodeo-test-XXXXXX";
+    int go[2];
+    int status;
+    Told told = {0};
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(pipe(go), 0);
+    pid_t child = begin_beside(folder, go[0]);
+    int measuring = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(measuring, LOCK_EX), 0);
+    assert_int_equal(write(go[1], "1", 1), 1);
+    usleep(200000);
+    assert_int_equal(waitpid(child, &status, WNOHANG), 0); /* it waits for its turn */
+
+    char other[] = "/tmp/rodeo-test-XXXXXX";
+    assert_non_null(mkdtemp(other));
+    Backend *be = open_gpu(other, &told);
+    measure(be, 3, 0);
+    device_close(be);
+    free(told.text);
+    char *name = only_file(other);
+    char *from = path_join(other, name);
+    char *to = path_join(folder, name);
+    assert_int_equal(rename(from, to), 0);
+    assert_int_equal(rmdir(other), 0);
+    close(measuring);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    close(go[0]);
+    close(go[1]);
+    free(from);
+    free(to);
+    free(name);
+    free(take_choices(folder));
 }
 
 /* A run that goes on without its choices would round differently. */
@@ -470,7 +512,7 @@ int main(void)
         cmocka_unit_test(engines_that_find_no_memory_are_left_out),
         cmocka_unit_test(pictures_need_no_engine),
         cmocka_unit_test(choices_of_other_runs_stay),
-        cmocka_unit_test(another_writer_is_not_disturbed),
+        cmocka_unit_test(one_of_them_measures),
         cmocka_unit_test(choices_that_cannot_be_written_are_written_later),
         cmocka_unit_test(own_kernels_are_taken_where_they_are_the_fastest),
         cmocka_unit_test(own_kernels_are_not_taken_for_what_they_cannot_run),

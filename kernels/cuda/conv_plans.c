@@ -13,9 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
-#define RETRY_SECONDS 60.0 /* behind a write that failed */
+#define RETRY_SECONDS 60.0  /* behind a write that failed */
+#define WAIT_SECONDS  120.0 /* for other processes that measure, in all */
+#define POLL_MS       50
 
 /* A line of the file: a convolution, and what it runs with. */
 typedef struct {
@@ -40,6 +43,8 @@ struct CudaConvPlans {
     bool changed;        /* since the file was read or written */
     double next_attempt; /* clock_seconds() from which on it may be written */
     char *folder;        /* NULL: nothing is kept */
+    int turn;            /* the folder, locked, while this process measures; else -1 */
+    double patience;     /* seconds left of those that it waits for its turn */
     char *path;
     void *compiler; /* held from the first measurement on: conv_hold_compiler */
     void (*notice)(void *user, const char *text); /* NULL once it was told */
@@ -226,29 +231,63 @@ static int write_file(const CudaConvPlans *plans)
     return rc;
 }
 
-/* Other runs, of another batch size perhaps, write to the same file: what they have added since it
- * was read stays, or they would measure again when they are resumed, and go on with other bits.
- * While one of them is writing, this is left to the next call, and where writing fails, to one a
- * while later. */
-void cuda_conv_plans_save(CudaConvPlans *plans)
+/* The folder, locked, or -1; busy: because another process has the lock. */
+static int lock_folder(const CudaConvPlans *plans, bool *busy)
 {
-    if (!plans->changed || !plans->path || clock_seconds() < plans->next_attempt) {
-        return;
-    }
     int folder = path_make_folders(plans->folder, NULL) == 0
                      ? open(plans->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                      : -1;
-    bool busy = folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    bool written = false;
-    if (folder >= 0 && !busy) {
-        read_file(plans);
-        written = write_file(plans) == 0;
-    }
-    plans->changed = !written;
-    plans->next_attempt = written || busy ? 0 : clock_seconds() + RETRY_SECONDS;
-    if (folder >= 0) {
+    *busy = folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (*busy) {
         close(folder);
+        folder = -1;
     }
+    return folder;
+}
+
+static void end_turn(CudaConvPlans *plans)
+{
+    if (plans->turn >= 0) {
+        close(plans->turn);
+        plans->turn = -1;
+    }
+}
+
+/* Other runs, of another batch size perhaps, write to the same file: what they have added since it
+ * was read stays, or they would measure again when they are resumed, and go on with other bits.
+ * While one of them is measuring, this is left to the next call, and where writing fails, to one a
+ * while later. */
+void cuda_conv_plans_save(CudaConvPlans *plans)
+{
+    if (plans->changed && plans->path && clock_seconds() >= plans->next_attempt) {
+        bool busy = false;
+        bool locked = plans->turn >= 0 || (plans->turn = lock_folder(plans, &busy)) >= 0;
+        if (locked) {
+            read_file(plans);
+        }
+        plans->changed = !(locked && write_file(plans) == 0);
+        plans->next_attempt = !plans->changed || busy ? 0 : clock_seconds() + RETRY_SECONDS;
+    }
+    end_turn(plans);
+}
+
+/* Of runs that begin together one measures, from here until it saves, and the others take its
+ * choices: measured by each for itself they would differ, the file would have one run's, and the
+ * others would go on with these when they are resumed. */
+static void take_turn(CudaConvPlans *plans)
+{
+    if (!plans->path || plans->turn >= 0) {
+        return;
+    }
+    bool busy;
+    double begin = clock_seconds();
+    const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
+    while ((plans->turn = lock_folder(plans, &busy)) < 0 && busy &&
+           clock_seconds() - begin < plans->patience) {
+        nanosleep(&pause, NULL);
+    }
+    plans->patience -= clock_seconds() - begin;
+    read_file(plans);
 }
 
 /* ---- all plans ---------------------------------------------------------------------------------
@@ -270,6 +309,8 @@ static char *file_path(const char *folder, const char *gpu)
 CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gpu)
 {
     CudaConvPlans *plans = mem_zeroed(1, sizeof *plans);
+    plans->turn = -1;
+    plans->patience = WAIT_SECONDS;
     plans->notice = options->notice;
     plans->notice_user = options->notice_user;
     if (options->cache_dir) {
@@ -362,7 +403,12 @@ const ConvChoice *cuda_conv_plan(CudaBackend *cuda, const ConvProblem *problem,
     Ready ready = {.lane = cuda->lane};
     ConvTarget target = {.handle = cuda_lane(cuda)->cudnn};
     CUDNN_CHECK(conv_graph_open(&target, problem, &ready.graph));
-    if (!open_kept(cuda, problem, ready.graph, &ready.choice)) {
+    bool is_kept = open_kept(cuda, problem, ready.graph, &ready.choice);
+    if (!is_kept) {
+        take_turn(plans);
+        is_kept = open_kept(cuda, problem, ready.graph, &ready.choice);
+    }
+    if (!is_kept) {
         measure(cuda, problem, ready.graph, operands, &ready.choice);
     }
     plans->ready = mem_resize(plans->ready, (size_t)(plans->count + 1) * sizeof *plans->ready);

@@ -3,7 +3,8 @@
  * The first time that a convolution is met, cuDNN's most promising engines and own kernels are
  * timed on the operands at hand (conv_choice.h). Choices are kept in a text file, one for each GPU
  * model and cuDNN version, so that the next launch need not measure and, because engines round
- * differently, gives the same bits. */
+ * differently, gives the same bits. Of processes with the same folder one measures at a time; the
+ * others wait for it, some minutes at most, and take its choices. */
 #ifndef RODEO_KERNELS_CUDA_CONV_PLANS_H
 #define RODEO_KERNELS_CUDA_CONV_PLANS_H
 
@@ -15,8 +16,9 @@
 CudaConvPlans *cuda_conv_plans_open(const DeviceOptions *options, const char *gpu);
 void cuda_conv_plans_close(CudaConvPlans *plans);
 
-/* Writes the choices, if there are new ones, beside those that other processes have written since.
- * Where that fails it is tried again, but at most once a minute, and when the plans are closed. */
+/* Writes the choices, if there are new ones, beside those that other processes have written since,
+ * and lets these measure. Where that fails it is tried again, but at most once a minute, and when
+ * the plans are closed. */
 void cuda_conv_plans_save(CudaConvPlans *plans);
 
 /* A convolution that is ready to run in the current lane; belongs to the plans, and is valid until

@@ -10,6 +10,7 @@ the pictures to the GPU, is printed apart.
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import statistics
@@ -57,7 +58,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=4, help="at least 2 (default: 4)")
     parser.add_argument("--per_class", type=int, default=120,
                         help="pairs of each of the 16 classes (default: 120)")
-    parser.add_argument("--cores", default="0,1", help="CPU cores that both may use (default: 0,1)")
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))  # a container may lack the first ones
+    parser.add_argument("--cores", default=cores, help=f"CPU cores that both may use (default: {cores})")
     options = parser.parse_args()
     pinned = ["taskset", "-c", options.cores]
     same = ["--device", options.device, "--precision", options.precision]

@@ -71,8 +71,8 @@ set_tests_properties(test_reliability PROPERTIES TIMEOUT 600)
 add_test(NAME test_unpacked COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_unpacked.py
                                     ${PROJECT_SOURCE_DIR}/scripts ${PKG_CONFIG_EXECUTABLE})
 set_tests_properties(test_unpacked PROPERTIES SKIP_RETURN_CODE 77)
-add_test(NAME test_compare COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_compare.py)
-set_tests_properties(test_compare PROPERTIES TIMEOUT 60)
+add_test(NAME test_bench COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_bench.py)
+set_tests_properties(test_bench PROPERTIES TIMEOUT 60)
 add_test(NAME check_cudnn_wheel
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_BINARY_DIR}/tests/cudnn-wheel
                  -P ${CMAKE_CURRENT_SOURCE_DIR}/check_cudnn_wheel.cmake)

@@ -1,14 +1,16 @@
-"""bench/compare on GPUs that lack a precision or memory, with stand-ins for both programs.
+"""bench/compare on GPUs that lack a precision or memory, with stand-ins for both programs; bench/epoch.py
+where only some cores may be used.
 
 Needs Python's standard library and bash only.
 """
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import unittest
 
-COMPARE = pathlib.Path(__file__).resolve().parent.parent / "bench" / "compare"
+BENCH = pathlib.Path(__file__).resolve().parent.parent / "bench"
 
 BENCH_STEP = """#!/bin/sh
 case "$*" in
@@ -41,7 +43,7 @@ class CompareTest(unittest.TestCase):
     def compare(self, fp32_failure):
         environment = {**os.environ, "BUILD": str(self.folder), "PYTHON": str(self.folder / "python"),
                        "FP32": fp32_failure}
-        return subprocess.run([COMPARE, "--device", "cuda"], env=environment, capture_output=True, text=True,
+        return subprocess.run([BENCH / "compare", "--device", "cuda"], env=environment, capture_output=True, text=True,
                               check=False, timeout=60)
 
     def test_what_finds_no_memory_is_left_out(self):
@@ -57,6 +59,15 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn("ImportError", result.stdout)
         self.assertEqual(result.stderr, "compare: step_pytorch.py failed\n")
+
+
+class EpochTest(unittest.TestCase):
+    def test_cores_are_those_that_may_be_used(self):
+        last = max(os.sched_getaffinity(0))
+        result = subprocess.run([sys.executable, BENCH / "epoch.py", "-h"], capture_output=True, text=True,
+                                check=True, timeout=60, preexec_fn=lambda: os.sched_setaffinity(0, {last}))
+        self.assertIn(f"--cores CORES CPU cores that both may use (default: {last})",
+                      " ".join(result.stdout.split()))
 
 
 if __name__ == "__main__":

@@ -271,6 +271,14 @@ void cuda_conv_plans_save(CudaConvPlans *plans)
     end_turn(plans);
 }
 
+static void tell_waiting(const CudaConvPlans *plans)
+{
+    if (plans->notice != NULL && plans->patience > 0) {
+        plans->notice(plans->notice_user,
+                      "Waiting for another run that times cuDNN's engines, to take its choices.");
+    }
+}
+
 /* Of runs that begin together one measures, from here until it saves, and the others take its
  * choices: measured by each for itself they would differ, the file would have one run's, and the
  * others would go on with these when they are resumed. */
@@ -282,9 +290,13 @@ static void take_turn(CudaConvPlans *plans)
     bool busy;
     double begin = clock_seconds();
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-    while ((plans->turn = lock_folder(plans, &busy)) < 0 && busy &&
-           clock_seconds() - begin < plans->patience) {
+    plans->turn = lock_folder(plans, &busy);
+    if (busy) {
+        tell_waiting(plans);
+    }
+    while (busy && clock_seconds() - begin < plans->patience) {
         nanosleep(&pause, NULL);
+        plans->turn = lock_folder(plans, &busy);
     }
     plans->patience -= clock_seconds() - begin;
     read_file(plans);

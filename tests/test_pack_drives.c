@@ -63,7 +63,7 @@ static void read_lost_pack(const char *root, int notes)
     dup2(notes, STDERR_FILENO);
     Pack *pack = fixture_pack(root, 32);
     Pool *pool = pool_open(2);
-    signal(SIGBUS, on_bus_error);
+    sigaction(SIGBUS, &(struct sigaction){.sa_handler = on_bus_error}, NULL);
     if (truncate(pack_path(pack), 128) != 0) {
         _exit(9);
     }

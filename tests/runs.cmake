@@ -82,4 +82,5 @@ add_test(NAME check_cuda_architectures
          COMMAND ${CMAKE_COMMAND} -P ${CMAKE_CURRENT_SOURCE_DIR}/check_cuda_architectures.cmake)
 
 # The longest begin first, so that no core is left waiting for one in the end.
-set_tests_properties(test_pytorch test_faults test_reliability test_kills kill_while_packing PROPERTIES COST 100)
+set_tests_properties(test_pytorch test_faults test_reliability PROPERTIES COST 100)
+set_tests_properties(test_kills PROPERTIES COST 50)

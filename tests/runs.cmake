@@ -1,7 +1,9 @@
 find_package(Python3 3.8 COMPONENTS Interpreter REQUIRED)
-add_test(NAME test_runs
-         COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_runs.py ${CMAKE_BINARY_DIR})
-set_tests_properties(test_runs PROPERTIES TIMEOUT 900)
+foreach(what runs programs)
+  add_test(NAME test_${what}
+           COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_${what}.py ${CMAKE_BINARY_DIR})
+  set_tests_properties(test_${what} PROPERTIES TIMEOUT 900)
+endforeach()
 # PyTorch, torchvision and ONNX, where scripts/bootstrap has installed them.
 add_test(NAME test_pytorch
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/with_reference.sh ${PROJECT_SOURCE_DIR}/.venv/bin/python

@@ -234,6 +234,14 @@ static char *only_file(const char *folder)
     return name;
 }
 
+static char *only_path(const char *folder)
+{
+    char *name = only_file(folder);
+    char *path = path_join(folder, name);
+    free(name);
+    return path;
+}
+
 /* ---- runs that begin together ------------------------------------------------------------------
  */
 
@@ -383,8 +391,7 @@ static void own_kernels_are_not_taken_for_what_they_cannot_run(void **state)
     char folder[] = "/tmp/rodeo-test-XXXXXX";
     assert_non_null(mkdtemp(folder));
     assert_int_equal(run_passes("fp32", folder, 8, 8), 1);
-    char *name = only_file(folder);
-    char *path = path_join(folder, name);
+    char *path = only_path(folder);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     fputs("fprop fp32 N=1 H=4 W=3 C=38 K=40 R=3 stride=1 pad=1: engine own 0=64\n"
@@ -393,7 +400,6 @@ static void own_kernels_are_not_taken_for_what_they_cannot_run(void **state)
           file);
     assert_int_equal(fclose(file), 0);
     free(path);
-    free(name);
     assert_int_equal(run_passes("fp32", folder, 38, 40), 1);
     char *choices = take_choices(folder);
     assert_int_equal(count_of(choices, " C=38 "), 3);
@@ -408,14 +414,12 @@ static void a_file_that_was_cut_off_is_completed(void **state)
     char folder[] = "/tmp/rodeo-test-XXXXXX";
     assert_non_null(mkdtemp(folder));
     assert_int_equal(run_passes("fp32", folder, 8, 8), 1);
-    char *name = only_file(folder);
-    char *path = path_join(folder, name);
+    char *path = only_path(folder);
     char *whole = path_read(path, NULL, NULL);
     assert_int_equal(run_passes("fp32", folder, 8, 8), 0);
     assert_int_equal(truncate(path, (off_t)strlen(whole) - 1), 0);
     assert_int_equal(run_passes("fp32", folder, 8, 8), 1);
     free(path);
-    free(name);
     char *choices = take_choices(folder);
     assert_int_equal(count_of(choices, ": engine "), 3);
     assert_int_equal(choices[strlen(choices) - 1], '\n');

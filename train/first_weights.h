@@ -15,7 +15,7 @@ int first_weights_find(const Settings *settings, char **path, Err *err);
 int first_weights_load(Net *net, const Settings *settings, const char *path, Log *log, Err *err);
 
 /* For a run that goes on, and so looks at no such weights: settings->pretrained becomes what it
- * began with, `saved`. A warning says so where other weights are asked for now. */
+ * began with, that of `saved`. Where the settings ask for other weights a warning says so. */
 void first_weights_keep(Settings *settings, const Settings *saved, Log *log);
 
 #endif
